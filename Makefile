@@ -1,0 +1,45 @@
+# Every target does its own set-up: a machine needs Python 3.11 or newer with venv, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check unit lock benchmark clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	@echo "== set-up: $(VENV) from requirements.lock"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY) ## Kafka, a SageMaker endpoint and the connector on this machine, with real events and a real model
+	$(BIN)/connector demo
+
+test: check ## lint, types, and every test
+	@echo "== tests"
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint and types only
+	@echo "== ruff"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@echo "== mypy"
+	$(BIN)/mypy
+
+unit: $(READY) ## the tests that need no Kafka
+	$(BIN)/python -m pytest tests/unit
+
+benchmark: $(READY) ## events/s and CPU an event, beside a plain copy loop
+	$(BIN)/python -m tests.benchmarks.throughput
+
+lock: $(READY) ## write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
+	  --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,3 @@
+"""Kafka events in micro-batches through Amazon SageMaker endpoints, with the event key as InferenceId."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,49 @@
+"""Event: one record of the input topic, and the Route that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from connector.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint and the arguments that all events of a call share.
+
+    `members` are pairs of an InvokeEndpoint member's name and its value, sorted by name, Body and InferenceId excepted;
+    `from_headers` says that an event header chose one of them.
+    """
+
+    endpoint: str
+    members: tuple[tuple[str, str], ...] = ()
+    from_headers: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """One record of the input topic on its way through the connector; equal only to itself.
+
+    `timestamp` is Kafka's, in milliseconds; `arrived` is the loop's clock at delivery, in seconds; `size` is the bytes of
+    key, value and headers; `payload` is the part of the value that the model gets.
+    """
+
+    ledger: Ledger
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp: int
+    arrived: float
+    size: int
+    payload: bytes = b""
+    route: Route = field(default=Route(""))
+
+    @property
+    def source(self) -> str:
+        """The coordinates of the event, `topic/partition/offset`."""
+        return f"{self.ledger.topic}/{self.ledger.partition}/{self.offset}"
