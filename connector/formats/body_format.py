@@ -29,7 +29,7 @@ class BodyFormat(Protocol):
         ...
 
     def join(self, payloads: Sequence[bytes]) -> bytes:
-        """Make one body of payloads that `check` accepted."""
+        """Make one body of payloads, at least one, that `check` accepted."""
         ...
 
     def split(self, body: bytes, content_type: str | None, rows: int) -> list[bytes]:

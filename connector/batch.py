@@ -1,0 +1,67 @@
+"""Batch: events of one route that go into one call."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from connector.event import Event, Route
+
+
+class Batch:
+    """Events of one route that go into one call, or a part of such a batch that bisection made.
+
+    `size` is the bytes of the body; `oldest` the arrival of its oldest event; `started` the calls made with exactly these
+    events; `attempts` how often they failed, by reason; `calls` how many parts of this root were called. `waits` counts
+    the parts that must be answered before this one may be called, `then` holds those that wait for it, `unanswered` counts
+    its own parts that are not answered yet.
+    """
+
+    __slots__ = (
+        "attempts",
+        "calls",
+        "events",
+        "group",
+        "mark",
+        "number",
+        "oldest",
+        "open",
+        "parent",
+        "root",
+        "route",
+        "size",
+        "started",
+        "then",
+        "unanswered",
+        "waits",
+    )
+
+    def __init__(self, number: int, route: Route, group: Any, oldest: float, parent: Batch | None = None) -> None:
+        self.number = number
+        self.route = route
+        self.group = group
+        self.oldest = oldest
+        self.events: list[Event] = []
+        self.size = 0
+        self.open = parent is None
+        self.started = 0
+        self.attempts: Counter[Any] = Counter()
+        self.mark: int | None = None
+        self.parent = parent
+        self.root: Batch = self if parent is None else parent.root
+        self.calls = 0
+        self.waits = 0
+        self.then: list[Batch] = []
+        self.unanswered = 0
+
+    @property
+    def tries(self) -> int:
+        """How often its events were called, in any company."""
+        return self.started + (self.parent.tries if self.parent is not None else 0)
+
+    def __repr__(self) -> str:
+        return f"Batch({self.number}, {len(self.events)} events, {self.size} bytes, {self.started} calls)"
+
+    def __lt__(self, other: Batch) -> bool:
+        return (self.oldest, self.number) < (other.oldest, other.number)

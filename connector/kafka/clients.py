@@ -1,0 +1,64 @@
+"""The options of every Kafka client: what the settings say, and what is not an option."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from connector.kafka.security import client_options
+
+if TYPE_CHECKING:
+    from connector.settings import Settings
+
+HEARTBEAT = 3.0
+"""Seconds between heartbeats; at least ten fit into the default session."""
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def common(settings: Settings) -> dict[str, Any]:
+    """What every client of Kafka is given; raises SettingsError when the security settings cannot work."""
+    kafka = settings.kafka
+    return {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "client_id": kafka.client_id,
+        "request_timeout_ms": _ms(kafka.request_timeout),
+        "metadata_max_age_ms": _ms(kafka.metadata_max_age),
+        **client_options(kafka.security),
+    }
+
+
+def consumer(settings: Settings) -> AIOKafkaConsumer:
+    """A consumer that is not started and subscribes to nothing.
+
+    It never resets a position by itself (`none`): the policy is the source's, logged and counted.
+    """
+    kafka = settings.kafka
+    return AIOKafkaConsumer(
+        **common(settings),
+        group_id=kafka.group_id,
+        group_instance_id=kafka.group_instance_id,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        session_timeout_ms=_ms(kafka.session_timeout),
+        heartbeat_interval_ms=min(_ms(HEARTBEAT), _ms(kafka.session_timeout / 3)),
+        rebalance_timeout_ms=_ms(kafka.rebalance_timeout),
+        max_poll_interval_ms=_ms(kafka.max_poll_interval),
+        fetch_max_bytes=kafka.fetch_max_bytes,
+    )
+
+
+def producer(settings: Settings, *, max_batch_size: int) -> AIOKafkaProducer:
+    """An idempotent producer that is not started."""
+    compression = settings.kafka.compression
+    return AIOKafkaProducer(
+        **common(settings),
+        acks="all",
+        enable_idempotence=True,
+        compression_type=None if compression == "none" else compression,
+        max_batch_size=max_batch_size,
+    )

@@ -1,0 +1,159 @@
+"""Repairs of aiokafka: everything that needs its private names, each with the failure that it prevents.
+
+They were tried with the versions in TRIED, and refuse any other. The item numbers are those of docs/DESIGN.md, "Kafka".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import aiokafka
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.protocol.commit import OffsetFetchRequest
+
+from connector.errors import StartupError
+
+TRIED = frozenset({"0.14.0"})
+
+
+def check_version(version: str = aiokafka.__version__) -> None:
+    """Refuse an aiokafka that the repairs were not tried with; raises StartupError."""
+    if version not in TRIED:
+        raise StartupError(
+            f"aiokafka {version} is installed, but this connector repairs private parts of it and was tried only with "
+            f"{', '.join(sorted(TRIED))}; install that version"
+        )
+
+
+def keep_poll_detection(consumer: AIOKafkaConsumer) -> None:
+    """Keep `max.poll.interval` watched after a `getmany` that raised or was cancelled.
+
+    Its fetch context does not count down on an exception, so the consumer would look busy for good, and a loop that
+    died later would keep its partitions for ever.
+    """
+    state = consumer._subscription
+
+    @contextlib.contextmanager
+    def fetch_context() -> Iterator[None]:
+        state._fetch_count += 1
+        try:
+            yield
+        finally:
+            state._fetch_count -= 1
+            if state._fetch_count == 0:
+                state._last_fetch_ended = time.monotonic()
+
+    state.fetch_context = fetch_context
+
+
+def on_coordinator_answer(consumer: AIOKafkaConsumer, heard: Callable[[], None]) -> None:
+    """Call `heard` at every answer of the group coordinator: aiokafka itself is silent when the network is."""
+    coordinator = consumer._coordinator
+    send = coordinator._send_req
+
+    async def listening(request: Any) -> Any:
+        response = await send(request)
+        heard()
+        return response
+
+    coordinator._send_req = listening
+
+
+def generation(consumer: AIOKafkaConsumer) -> int:
+    """The generation of our membership; below 0 when the group has kicked us out, so that our partitions are lost."""
+    return int(consumer._coordinator.generation)
+
+
+def client(consumer: AIOKafkaConsumer) -> Any:
+    """The client of a consumer, for requests that the consumer has no method for, without connections of their own."""
+    return consumer._client
+
+
+def position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+    """Where the next fetch of a partition begins; the public `position()` waits until there is one."""
+    assignment = consumer._subscription.subscription and consumer._subscription.subscription.assignment
+    if assignment is None or partition not in assignment.tps:
+        return None
+    state = assignment.state_value(partition)
+    return int(state.position) if state.has_valid_position else None
+
+
+def heartbeat_died(consumer: AIOKafkaConsumer) -> bool:
+    """Whether a background task of the membership ended by an error, after which the consumer cannot recover."""
+    coordinator = consumer._coordinator
+    return bool(coordinator._coordination_task.done())
+
+
+async def committed(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int | None]:
+    """The group's committed offset of every given partition, None where it has none; raises KafkaError.
+
+    aiokafka's own `committed()` ignores the response's top-level error and takes a missing answer for "no commit": a
+    group committed at 70 would start at 0, or at the end.
+    """
+    wanted: dict[str, list[int]] = defaultdict(list)
+    for partition in partitions:
+        wanted[partition.topic].append(partition.partition)
+    coordinator = consumer._coordinator
+    await coordinator.ensure_coordinator_known()
+    response = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, list(wanted.items())))
+    _raise_for(response.error_code, coordinator)
+    offsets: dict[TopicPartition, int | None] = {}
+    for topic, answers in response.topics:
+        for number, offset, _, error_code in answers:
+            _raise_for(error_code, coordinator)
+            offsets[TopicPartition(topic, number)] = None if offset < 0 else offset
+    for topic, numbers in wanted.items():
+        for number in numbers:
+            if TopicPartition(topic, number) not in offsets:
+                raise kafka_errors.GroupLoadInProgressError(f"no answer for {topic}/{number}")
+    return offsets
+
+
+def _raise_for(error_code: int, coordinator: Any) -> None:
+    error = kafka_errors.for_code(error_code)
+    if error is kafka_errors.NoError:
+        return
+    if error in (kafka_errors.NotCoordinatorForGroupError, kafka_errors.GroupCoordinatorNotAvailableError):
+        coordinator.coordinator_dead()
+    raise error()
+
+
+def keep_batches(producer: AIOKafkaProducer) -> None:
+    """Never let a batch expire while its partition has no leader.
+
+    An expired batch uses up a sequence number that is never rewound: every later send to that partition would fail.
+    """
+    producer._message_accumulator._batch_ttl = math.inf
+
+
+async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
+    """Give a producer up without waiting for its pending sends, and so that it sends nothing more.
+
+    `stop()` waits for every pending send, which may be for ever, and a `stop()` that is given up leaves the sender at
+    work: its records appear later.
+    """
+    producer._closed = True
+    producer._message_accumulator._closed = True
+    producer._message_accumulator.fail_all(kafka_errors.ProducerClosed())
+    task = producer._sender.sender_task
+    if task is not None and not task.done():
+        task.add_done_callback(_take_exception)
+        task.cancel()
+        await asyncio.wait([task], timeout=limit)
+    with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(producer.client.close(), limit)
+
+
+def _take_exception(task: asyncio.Task[Any]) -> None:
+    """What an abandoned task ends with is of no interest; not asking would make asyncio log it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,553 @@
+"""Source: brings the events of our partitions, and commits what is complete.
+
+It owns the consumer, which it can replace, and the ledger of every epoch. Reading paths: `_poll` is the loop;
+`on_partitions_revoked` and `on_partitions_assigned` are a rebalance; `_position` decides where an epoch starts; `gate` is
+back-pressure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaConnectionError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from connector.event import Event
+from connector.kafka import clients, repairs, topics
+from connector.ledger import Ledger
+from connector.log_events import LogEvent
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
+    from connector.metrics import Metrics
+    from connector.settings import Settings
+
+_POLL_MS = 200
+_POLL_RECORDS = 2000
+"""Events taken in one turn, so that the loop is not held for long by many small ones."""
+_FAILURES_BEFORE_REPLACEMENT = 5
+_RETRY = (0.2, 5.0)
+_CLOSING = 2.0
+"""Seconds of a drain that publishing and the commit may count on, at most a fifth of it."""
+
+
+class Downstream(Protocol):
+    """What the source needs of the pipeline behind it."""
+
+    @property
+    def consuming(self) -> bool:
+        """Whether events may be fetched: not halted, not guarded."""
+        ...
+
+    def deliver(self, events: list[Event]) -> None:
+        """Take the events of one partition; returns at once."""
+        ...
+
+    async def drain(self, calls_until: float, published_until: float) -> None:
+        """Make no further call, and wait until those in flight have ended and their results are acknowledged.
+
+        Bounded by two moments of the loop's clock.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Drop every event: its epoch has ended."""
+        ...
+
+
+class Source(ConsumerRebalanceListener):
+    """Brings the events of our partitions, and commits what is complete."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._kafka = settings.kafka
+        self._metrics = metrics
+        self._log = structlog.get_logger("connector.source")
+        self._downstream: Downstream
+        self._consumer: AIOKafkaConsumer | None = None
+        self._ledgers: dict[TopicPartition, Ledger] = {}
+        self._paused: set[TopicPartition] = set()
+        self._epochs = itertools.count(1)
+        self._ending = asyncio.Lock()
+        self._commit_allowed = False
+        self._committing: asyncio.Task[None] | None = None
+        self._positioning: asyncio.Task[None] | None = None
+        self._unreadable: dict[TopicPartition, int] = {}
+        self._heard = time.monotonic()
+        self._topic_id: Any = None
+        self._said: str | None = None
+        self.joined = False
+        """Whether the group has given us an assignment, which may be empty."""
+        self.problem: str | None = None
+        """Why no events come, in a sentence; None while all is well."""
+        self._last_commit = time.monotonic()
+
+    def attach(self, downstream: Downstream) -> None:
+        """Name the pipeline that takes the events."""
+        self._downstream = downstream
+
+    @property
+    def ledgers(self) -> Iterable[Ledger]:
+        """The ledgers of our partitions."""
+        return self._ledgers.values()
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the group coordinator has not answered for longer than a rebalance can keep it silent."""
+        silent = time.monotonic() - self._heard
+        return self._consumer is not None and silent > self._kafka.request_timeout + 2 * clients.HEARTBEAT
+
+    def lag(self) -> dict[int, float]:
+        """How many events of each of our partitions are not complete, as far as the broker has told its end."""
+        lags: dict[int, float] = {}
+        consumer = self._consumer
+        if consumer is None:
+            return lags
+        for tp, ledger in self._ledgers.items():
+            end, oldest = consumer.highwater(tp), ledger.oldest
+            first = oldest.offset if oldest is not None else repairs.position(consumer, tp)
+            if end is not None and first is not None and not ledger.positioning:
+                lags[tp.partition] = max(0, end - first)
+        return lags
+
+    def ages(self) -> dict[int, float]:
+        """Seconds since the delivery of each partition's oldest unfinished event."""
+        now = time.monotonic()
+        return {
+            ledger.partition: now - ledger.oldest.arrived if ledger.oldest is not None else 0.0
+            for ledger in self.ledgers
+        }
+
+    def oldest(self) -> dict[int, float]:
+        """The offset of each partition's oldest unfinished event, where there is one."""
+        return {ledger.partition: ledger.oldest.offset for ledger in self.ledgers if ledger.oldest is not None}
+
+    @property
+    def commit_age(self) -> float:
+        """Seconds since all that was complete had been committed."""
+        return time.monotonic() - self._last_commit
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Bring events until cancelled, replacing the consumer when it is spoilt."""
+        wait, longest = _RETRY
+        while True:
+            try:
+                consumer = await self._start()
+                wait = _RETRY[0]
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._poll(consumer))
+                    tasks.create_task(self._commit_regularly())
+                    tasks.create_task(self._watch_topic(consumer))
+            except* (KafkaError, OSError, TimeoutError) as errors:
+                self._say(f"Kafka at {self._kafka.bootstrap_servers}: {_sentence(errors.exceptions[0])}; trying again")
+            except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
+                self._log.exception(LogEvent.SOURCE_FAILED)
+                self._say(f"the Kafka consumer failed: {errors.exceptions[0]!r}; replacing it")
+            await self._close_consumer(limit=self._kafka.request_timeout)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, longest)
+
+    def _say(self, problem: str | None) -> None:
+        """Remember what is wrong, and log it when it was not said already."""
+        if problem is not None and problem != self._said:
+            self._log.warning(LogEvent.SOURCE_PROBLEM, problem=problem)
+        elif problem is None and self._said is not None:
+            self._log.info(LogEvent.SOURCE_RECOVERED)
+        self.problem = self._said = problem
+
+    async def find_topics(self) -> dict[str, topics.Topic]:
+        """Wait until the topics exist, and describe them."""
+        kafka = self._kafka
+        wanted = (kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic)
+        options = clients.common(self._settings)
+        wait, longest = _RETRY
+        while True:
+            try:
+                found = await topics.look_up(options, wanted, kafka.request_timeout)
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._say(f"Kafka at {kafka.bootstrap_servers} cannot be reached: {_sentence(error)}; trying again")
+            else:
+                missing = [name for name in wanted if name not in found]
+                if not missing:
+                    self._say(None)
+                    return found
+                names = ", ".join(missing)
+                self._say(f"topic {names} does not exist at {kafka.bootstrap_servers}: create it, and work begins")
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, longest)
+
+    async def _start(self) -> AIOKafkaConsumer:
+        found = await self.find_topics()
+        self._topic_id = found[self._kafka.input_topic].id
+        consumer = clients.consumer(self._settings)
+        self._consumer = consumer
+        self._heard = time.monotonic()
+        await asyncio.wait_for(consumer.start(), 2 * self._kafka.request_timeout)
+        repairs.keep_poll_detection(consumer)
+        repairs.on_coordinator_answer(consumer, self._note_answer)
+        consumer.subscribe([self._kafka.input_topic], listener=self)
+        return consumer
+
+    def _note_answer(self) -> None:
+        self._heard = time.monotonic()
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Take what has been fetched, turn by turn; paused or not, so that the membership stays alive."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                # Never under a time limit of ours: a cancelled getmany may leave what it took undelivered.
+                fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+                self._hold_back(_partitions_of(error))
+                continue
+            except ConsumerStoppedError:
+                return
+            except KafkaError as error:
+                failures += 1
+                self._say(f"events of {self._kafka.input_topic} cannot be read: {_sentence(error)}; trying again")
+                if failures >= _FAILURES_BEFORE_REPLACEMENT or repairs.heartbeat_died(consumer):
+                    raise
+                await asyncio.sleep(_RETRY[0] * 2**failures)
+                continue
+            self._metrics.polling.add(time.monotonic() - started)
+            if failures:
+                failures = 0
+                self._say(None)
+            self._deliver(consumer, fetched)
+            self.gate()
+            # getmany does not give way to other tasks while it has something to give.
+            await asyncio.sleep(0)
+
+    def _deliver(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+        """Deliver what was fetched; no await stands between `getmany` and here."""
+        now = time.monotonic()
+        for tp, records in fetched.items():
+            ledger = self._ledgers.get(tp)
+            if ledger is None:
+                # Fetched before our listener ran: never dropped, read again once the epoch has begun.
+                consumer.pause(tp)
+                consumer.seek(tp, records[0].offset)
+                continue
+            events = []
+            for record in records:
+                key, value, headers = record.key, record.value, record.headers
+                size = (len(key) if key else 0) + (len(value) if value else 0)
+                if headers:
+                    size += sum([len(name) + len(data or b"") for name, data in headers])
+                event = Event(ledger, record.offset, key, value, headers, record.timestamp, now, size)
+                if ledger.deliver(event):
+                    events.append(event)
+            if events:
+                self._metrics.events.inc(len(events))
+                self._downstream.deliver(events)
+
+    def gate(self) -> None:
+        """Pause the partitions that are over their share of the buffer, and resume those that are well below it."""
+        consumer, count = self._consumer, len(self._ledgers)
+        if consumer is None or not count:
+            return
+        buffer, consuming = self._settings.buffer, self._downstream.consuming
+        events, size, span = buffer.max_events / count, buffer.max_bytes / count, buffer.max_uncommitted
+        for tp, ledger in self._ledgers.items():
+            if ledger.positioning or tp in self._unreadable:
+                continue
+            # Prefetched events are thrown away by a pause, so the way back is wide.
+            scale = 0.5 if tp in self._paused else 1.0
+            over = (
+                not consuming
+                or ledger.unfinished > events * scale
+                or ledger.bytes > size * scale
+                or ledger.uncommittable > span * scale
+            )
+            if over is not (tp in self._paused):
+                self._pause(consumer, tp) if over else self._resume(consumer, tp)
+
+    def _pause(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        with contextlib.suppress(IllegalStateError):
+            consumer.pause(tp)
+            self._paused.add(tp)
+
+    def _resume(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        with contextlib.suppress(IllegalStateError):
+            consumer.resume(tp)
+            self._paused.discard(tp)
+
+    # -- a rebalance -------------------------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Give our partitions up: finish what is being called, publish and commit it; nothing of it when they are lost."""
+        consumer = self._consumer
+        lost = consumer is not None and repairs.generation(consumer) < 0
+        if self._ledgers:
+            self._log.info(
+                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self._ledgers)
+            )
+        try:
+            await self._end_epochs(self._kafka.revoke_drain, lost=lost)
+        except Exception:  # noqa: BLE001 - aiokafka would swallow it, and go on
+            self._log.exception(LogEvent.REBALANCE_FAILED)
+        finally:
+            self._drop_ledgers()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Begin an epoch for each partition: ledger, pause and a placeholder position before the first await."""
+        self._drop_ledgers()
+        self._begin_epochs(assigned)
+        self.joined = True
+        self._commit_allowed = True
+        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self._ledgers))
+        self._positioning = asyncio.create_task(self._position())
+        # No heartbeat is sent while this listener runs, so it may take a part of the session only.
+        await asyncio.wait([self._positioning], timeout=self._kafka.session_timeout / 4)
+
+    def _begin_epochs(self, partitions: Iterable[TopicPartition]) -> None:
+        """Start with a ledger that is positioning, nothing fetched, and no position that aiokafka could look for itself."""
+        consumer = self._consumer
+        assert consumer is not None
+        for tp in partitions:
+            self._ledgers[tp] = Ledger(tp.topic, tp.partition, next(self._epochs))
+            with contextlib.suppress(IllegalStateError):
+                consumer.pause(tp)
+                consumer.seek(tp, 0)
+            self._paused.add(tp)
+
+    def _hold_back(self, partitions: Iterable[TopicPartition]) -> None:
+        """Pause partitions that cannot be read where we stand, until `_place` has found where to go on."""
+        for tp in partitions:
+            if tp in self._ledgers and self._consumer is not None:
+                self._unreadable[tp] = self._ledgers[tp].next_offset or 0
+                self._pause(self._consumer, tp)
+        if self._positioning is None or self._positioning.done():
+            self._positioning = asyncio.create_task(self._position())
+
+    def _drop_ledgers(self) -> None:
+        if self._positioning is not None:
+            self._positioning.cancel()
+            self._positioning = None
+        if self._ledgers:
+            for ledger in self._ledgers.values():
+                ledger.drop()
+            self._ledgers.clear()
+            self._paused.clear()
+            self._unreadable.clear()
+            self._downstream.forget()
+
+    async def _end_epochs(self, drain: float, *, lost: bool = False) -> None:
+        """End every epoch within `drain` seconds."""
+        async with self._ending:
+            self._commit_allowed = False
+            if self._committing is not None:
+                # Left alone, its retry would go out with the next generation, and move the next owner's offsets.
+                self._committing.cancel()
+                await asyncio.wait([self._committing])
+            if self._ledgers and not lost:
+                end = time.monotonic() + drain
+                closing = min(_CLOSING, drain / 5)
+                await self._downstream.drain(end - closing, end - closing / 2)
+                await self._commit(max(0.1, end - time.monotonic()))
+            self._drop_ledgers()
+
+    # -- where an epoch starts ---------------------------------------------------------------------------------------
+
+    async def _position(self) -> None:
+        """Place every ledger that is positioning, trying again for as long as Kafka does not say where."""
+        wait, longest = _RETRY
+        while waiting := {tp for tp, ledger in self._ledgers.items() if ledger.positioning} | set(self._unreadable):
+            try:
+                async with asyncio.timeout(self._kafka.request_timeout):
+                    await self._place(waiting)
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._say(f"the offsets of {self._kafka.group_id} cannot be read: {_sentence(error)}; trying again")
+            if waiting & set(self._unreadable) or any(self._ledgers[tp].positioning for tp in waiting):
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, longest)
+        self._say(None)
+
+    async def _place(self, waiting: set[TopicPartition]) -> None:
+        """Find the position of each of these partitions, where there is one, and let it be fetched."""
+        consumer = self._consumer
+        assert consumer is not None
+        count = len(consumer.partitions_for_topic(self._kafka.input_topic) or ())
+        everything = {TopicPartition(self._kafka.input_topic, number) for number in range(count)} | waiting
+        committed = await repairs.committed(consumer, everything)
+        known_group = any(offset is not None for offset in committed.values())
+        open_ended = [tp for tp in waiting if committed[tp] is None or tp in self._unreadable]
+        begins = await consumer.beginning_offsets(open_ended) if open_ended else {}
+        ends = await consumer.end_offsets(open_ended) if open_ended else {}
+        for tp in waiting:
+            if tp in self._unreadable:
+                position = self._go_on(tp, committed[tp], begins[tp], ends[tp])
+            else:
+                position = committed[tp]
+                if position is None:
+                    position = self._policy_new(tp, begins[tp], ends[tp], known_group=known_group)
+                if position is not None:
+                    self._ledgers[tp].place(position, committed[tp])
+            if position is not None:
+                self._unreadable.pop(tp, None)
+                consumer.seek(tp, position)
+        self.gate()
+
+    def _policy_new(self, tp: TopicPartition, begin: int, end: int, *, known_group: bool) -> int | None:
+        """The first position of a partition that the group has never committed; None to stay where we are."""
+        policy = self._kafka.auto_offset_reset
+        if known_group:
+            # A new partition of a topic that the group works on: its first events are as good as any.
+            self._log.info(LogEvent.PARTITION_NEW, topic=tp.topic, partition=tp.partition, offset=begin)
+            return begin
+        if policy == "fail":
+            self._say(
+                f"group {self._kafka.group_id} has no committed offset for {tp.topic}/{tp.partition}, and "
+                "kafka.auto_offset_reset is fail: commit one, or set earliest or latest"
+            )
+            return None
+        position = begin if policy == "earliest" else end
+        self._log.info(LogEvent.POSITION_CHOSEN, topic=tp.topic, partition=tp.partition, offset=position, reason=policy)
+        return position
+
+    def _go_on(self, tp: TopicPartition, committed: int | None, begin: int, end: int) -> int | None:
+        """Where a partition goes on that cannot be read where we stood; None to stay there."""
+        stood, ledger = self._unreadable[tp], self._ledgers[tp]
+        if begin <= stood <= end:
+            return stood
+        if self._kafka.auto_offset_reset == "fail":
+            if committed is None or committed == stood or not begin <= committed <= end:
+                self._say(
+                    f"{tp.topic}/{tp.partition} has events {begin} to {end}, but we stood at {stood}, and "
+                    "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest"
+                )
+                return None
+            self._begin_again(tp).place(committed, committed)
+            return committed
+        if stood < begin:
+            # What was delivered before is still ours to answer, so the epoch goes on.
+            self._metrics.lost_to_retention.inc(begin - stood)
+            self._log.error(
+                LogEvent.LOST_TO_RETENTION, topic=tp.topic, partition=tp.partition, offset=stood, lost=begin - stood
+            )
+            ledger.place(begin, ledger.committed)
+        else:
+            self._metrics.topics_recreated.inc()
+            self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition, offset=stood)
+            self._begin_again(tp).place(begin, None)
+        return begin
+
+    def _begin_again(self, tp: TopicPartition) -> Ledger:
+        """Begin another epoch; events of the old one are answered all the same, but say nothing about offsets."""
+        self._ledgers[tp].drop()
+        self._begin_epochs([tp])
+        return self._ledgers[tp]
+
+    async def _watch_topic(self, consumer: AIOKafkaConsumer) -> None:
+        """Notice what a paused partition does not: a topic that was created again, and retention that passed us."""
+        topic, missing = self._kafka.input_topic, False
+        while True:
+            await asyncio.sleep(self._kafka.metadata_max_age)
+            placed = {tp: ledger for tp, ledger in self._ledgers.items() if not ledger.positioning}
+            try:
+                async with asyncio.timeout(self._kafka.request_timeout):
+                    found = (await topics.describe(repairs.client(consumer), [topic])).get(topic)
+                    begins = await consumer.beginning_offsets(placed) if placed and found is not None else {}
+            except (KafkaError, OSError, TimeoutError):
+                continue
+            if found is None:
+                missing = True
+                self._say(f"topic {topic} does not exist any more: create it, and work goes on")
+                continue
+            if missing:
+                missing = False
+                self._say(None)
+            placed = {tp: ledger for tp, ledger in placed.items() if self._ledgers.get(tp) is ledger}
+            if found.id != self._topic_id:
+                self._topic_id = found.id
+                for tp in placed:
+                    # Whatever we stood at belonged to another topic of that name.
+                    self._metrics.topics_recreated.inc()
+                    self._log.error(LogEvent.TOPIC_RECREATED, topic=topic, partition=tp.partition)
+                    self._begin_again(tp).place(begins[tp], None)
+                    consumer.seek(tp, begins[tp])
+                self.gate()
+            else:
+                self._hold_back([tp for tp, ledger in placed.items() if begins[tp] > (ledger.next_offset or 0)])
+
+    # -- commits -----------------------------------------------------------------------------------------------------
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._kafka.commit_interval)
+            if self._commit_allowed:
+                self._committing = asyncio.create_task(self._commit(self._kafka.request_timeout))
+                await asyncio.wait([self._committing])
+
+    async def _commit(self, limit: float) -> None:
+        """Commit what is due, within `limit` seconds; a failure is logged, and what is due stays due."""
+        consumer = self._consumer
+        due = {tp: (ledger, value) for tp, ledger in self._ledgers.items() if (value := ledger.due) is not None}
+        if consumer is None or not due:
+            self._last_commit = time.monotonic()
+            return
+        try:
+            offsets = {tp: OffsetAndMetadata(value, "") for tp, (_, value) in due.items()}
+            await asyncio.wait_for(consumer.commit(offsets), limit)
+        except (CommitFailedError, IllegalStateError) as error:
+            self._log.info(LogEvent.COMMIT_REFUSED, error=_sentence(error))
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._metrics.commit_failures.inc()
+            self._log.warning(LogEvent.COMMIT_FAILED, error=_sentence(error))
+        else:
+            self._last_commit = time.monotonic()
+            for ledger, value in due.values():
+                if not ledger.dropped:
+                    ledger.committed = value
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def stop(self, drain: float, limit: float) -> None:
+        """End every epoch within `drain` seconds, then leave the group within `limit` more."""
+        await self._end_epochs(drain)
+        await self._close_consumer(limit)
+
+    async def _close_consumer(self, limit: float) -> None:
+        consumer, self._consumer = self._consumer, None
+        self._commit_allowed = False
+        if self._committing is not None:
+            self._committing.cancel()
+        self._drop_ledgers()
+        if consumer is not None:
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                await asyncio.wait_for(consumer.stop(), limit)
+
+
+def _partitions_of(error: KafkaError) -> list[TopicPartition]:
+    """The partitions that an error of `getmany` is about."""
+    about = error.args[0]
+    return list(about) if isinstance(about, Mapping) else [about]
+
+
+def _sentence(error: BaseException) -> str:
+    """An error of Kafka in a few words."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, KafkaConnectionError | ConnectionError):
+        return "no broker takes a connection"
+    text = str(error)
+    return text if len(text) > 3 else type(error).__name__

@@ -1,0 +1,457 @@
+"""Pipeline: the asyncio shell that drives the pure core, from delivered events to completed ones.
+
+Everything but the calls themselves happens in plain methods, so that nothing comes between a decision and what follows
+from it. `_pump` starts calls for as long as slots are free; `_conclude` is the end of every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from connector import outcome as outcomes
+from connector.backoff import full_jitter
+from connector.batcher import Batcher, BatchPolicy, Ordering
+from connector.call import Call, Failure, Response
+from connector.dead_letter import dead_letter
+from connector.errors import MalformedResponse
+from connector.formats import body_format
+from connector.gate import Gate
+from connector.guard import Guard
+from connector.halt import Halt
+from connector.inference_id import batch_id, key_id
+from connector.log_events import LogEvent
+from connector.outcome import Kind, Outcome, Reason
+from connector.result import Results
+from connector.router import Router
+
+if TYPE_CHECKING:
+    from connector.batch import Batch
+    from connector.call import Reply
+    from connector.endpoint.invoker import Invoker
+    from connector.event import Event, Route
+    from connector.limiter import Limiter, Slot
+    from connector.metrics import Metrics
+    from connector.outgoing import Outgoing
+    from connector.settings import Settings
+
+_ROUTES_COUNTED = 4096
+"""Routes whose successes are remembered; headers can make any number."""
+_QUIET = 10.0
+"""Seconds between two log lines about calls that fail for the same reason."""
+_CANCEL_LIMIT = 1.0
+"""Seconds that cancelled calls are waited for; what they bring later is ignored."""
+
+
+class Outbox(Protocol):
+    """Where results or dead letters go."""
+
+    def append(self, outgoings: Iterable[Outgoing]) -> None:
+        """Queue them, in order; returns at once."""
+        ...
+
+
+class Destination(Protocol):
+    """What the pipeline needs of the sink behind it."""
+
+    @property
+    def results(self) -> Outbox:
+        """Where results go."""
+        ...
+
+    @property
+    def dead_letters(self) -> Outbox:
+        """Where dead letters go."""
+        ...
+
+    async def flushed(self) -> None:
+        """Wait until everything is acknowledged."""
+        ...
+
+    def discard(self) -> None:
+        """Forget what is queued and not in flight."""
+        ...
+
+
+class Pipeline:
+    """Batches delivered events, calls the endpoint, and hands results and dead letters to the sink."""
+
+    def __init__(self, settings: Settings, invoker: Invoker, limiter: Limiter, metrics: Metrics) -> None:
+        self._settings = settings
+        self._invoker = invoker
+        self._limiter = limiter
+        self._metrics = metrics
+        self._log = structlog.get_logger("connector.pipeline")
+        batch, self._format = settings.batch, body_format(settings.request.format)
+        fmt = self._format
+        self._batcher = Batcher(
+            BatchPolicy(
+                max_events=min(batch.max_events, fmt.max_rows or batch.max_events),
+                max_bytes=batch.max_bytes,
+                linger=batch.linger,
+                one_key=settings.correlation.mode == "key",
+                ordering=Ordering(settings.kafka.ordering),
+                overhead=fmt.overhead,
+                row_overhead=fmt.row_overhead,
+                max_calls=settings.bisect.max_calls,
+            )
+        )
+        endpoint = settings.endpoint
+        self._router = Router(endpoint.name, endpoint.members(), fmt, settings.request.payload, batch.max_bytes)
+        self._results = Results(
+            fmt, as_envelope=settings.result.envelope, event_time=settings.result.timestamp == "event"
+        )
+        self._gate = Gate(Guard(settings.dead_letter.window, settings.dead_letter.max_ratio), Halt())
+        self._destination: Destination
+        self._room: Callable[[], None]
+        self._calls: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._successes: Counter[Route] = Counter()
+        self._held: list[Outgoing] = []
+        self._starved = False
+        self._draining = False
+        self._era = 0
+        self._quiet_until: dict[tuple[Kind, Reason], float] = {}
+
+    def attach(self, destination: Destination, room: Callable[[], None]) -> None:
+        """Name the sink, and what to call when room was made or consuming stopped or goes on."""
+        self._destination = destination
+        self._room = room
+
+    @property
+    def consuming(self) -> bool:
+        """Whether events may be fetched: while the gate is closed, only to have something to probe with."""
+        return not self._gate.closed or (not self._calls and self._batcher.empty)
+
+    @property
+    def problem(self) -> str | None:
+        """Why consuming is stopped, in a sentence; None while it is not."""
+        return self._gate.problem
+
+    # -- events in ---------------------------------------------------------------------------------------------------
+
+    def deliver(self, events: list[Event]) -> None:
+        """Take the events of one partition, in order; those that cannot be batched become dead letters at once."""
+        admit = self._router.admit
+        refused: list[Event] = []
+        for event in events:
+            refusal = admit(event)
+            if refusal is not None:
+                refused.append(event)
+                self._bury([event], outcomes.unanswerable(refusal.reason, refusal.message))
+        self._batcher.add([event for event in events if event not in refused] if refused else events)
+        self._pump()
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Start calls for as long as batches are due and slots are free, and set the timer for what falls due later."""
+        now = time.monotonic()
+        batcher, limiter = self._batcher, self._limiter
+        starved = False
+        while (batch := self._next(now)) is not None:
+            if not limiter.free(batch.size):
+                starved = True
+                break
+            batcher.take(batch)
+            if batch.parent is None and batch.started == 1:
+                self._metrics.queue_seconds.observe(now - batch.oldest)
+            task = asyncio.create_task(self._call(batch, limiter.start(batch.size, now)))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+        self._let_one_go(now)
+        if starved is not self._starved:
+            self._starved = starved
+            (self._metrics.waiting_for_slot.start if starved else self._metrics.waiting_for_slot.stop)(now)
+        self._set_timer(now)
+
+    def _next(self, now: float) -> Batch | None:
+        if self._draining:
+            return None if self._gate.closed else self._batcher.peek(now)
+        # A probe is chosen only when it can be called at once, because choosing it is what starts it.
+        if self._gate.closed and not self._limiter.free(self._settings.batch.max_bytes):
+            return None
+        return self._gate.choose(self._batcher, now)
+
+    def _let_one_go(self, now: float) -> None:
+        """Publish one held dead letter when the guard is due for a probe and has nothing that could be called."""
+        guard = self._gate.guard
+        if guard.tripped and self._held and guard.probe_due(now) and not self._calls and self._batcher.empty:
+            guard.probe_started()
+            guard.probe_rejected(now)
+            self._destination.dead_letters.append([self._held.pop(0)])
+
+    def _set_timer(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self._gate.wake_at() if self._gate.closed else self._batcher.wake_at()
+        if at is not None and not self._starved:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
+
+    async def _call(self, batch: Batch, slot: Slot) -> None:
+        """Make one call and conclude it; a slot is given back whatever happens."""
+        era, metrics = self._era, self._metrics
+        events = batch.events
+        first = events[0]
+        if self._settings.correlation.mode == "key":
+            inference_id = key_id(first.key, first.ledger.topic, first.ledger.partition, first.offset)
+        else:
+            inference_id = batch_id((event.ledger.topic, event.ledger.partition, event.offset) for event in events)
+        body = self._format.join([event.payload for event in events])
+        call = Call(batch.route, inference_id, body, self._format.content_type, self._format.accept)
+        reason: Reason | None = None
+        started = now = time.monotonic()
+        metrics.calling.start(started)
+        try:
+            reply = await self._invoker.invoke(call)
+            now = time.monotonic()
+            metrics.call_seconds.observe(now - started)
+            metrics.batch_events.observe(len(events))
+            if era == self._era:
+                reason = self._conclude(batch, call, reply, now)
+        except Exception as error:  # noqa: BLE001
+            # A fault of ours: the batch is kept, and the log has the traceback.
+            self._log.exception(LogEvent.CALL_BROKE, batch_id=batch.number, inference_id=inference_id)
+            if era == self._era:
+                self._gate.abandoned(now)
+                self._retry(batch, Outcome(Kind.RETRY, Reason.SERVICE_UNAVAILABLE, repr(error)))
+        finally:
+            now = time.monotonic()
+            metrics.calling.stop(now)
+            self._limiter.finish(slot, reason, now)
+            if era == self._era:
+                self._pump()
+
+    def _conclude(self, batch: Batch, call: Call, reply: Reply, now: float) -> Reason:
+        """Do what the end of a call means; gives the reason of its outcome."""
+        predictions: list[bytes] = []
+        if isinstance(reply, Response):
+            try:
+                predictions = self._format.split(reply.body, reply.content_type, len(batch.events))
+                outcome = outcomes.OK
+            except MalformedResponse as error:
+                outcome = outcomes.mismatch(error, len(batch.events))
+        else:
+            outcome = self._decide(batch, reply)
+        self._metrics.calls.labels(outcome.kind.value, outcome.reason.value).inc()
+        probe = self._gate.is_probe(batch)
+        opened = self._gate.concluded(batch, outcome, now)
+        if outcome.kind is Kind.OK and isinstance(reply, Response):
+            self._publish(batch, call, reply, predictions, now)
+        elif outcome.kind is Kind.DEAD_LETTER:
+            variant = reply.variant if isinstance(reply, Response) else None
+            self._bury(
+                batch.events,
+                outcome,
+                attempts=batch.tries,
+                inference_id=call.inference_id,
+                variant=variant,
+                held=not probe,
+            )
+            self._batcher.answered(batch)
+        else:
+            self._try_again(batch, outcome, now)
+        if opened:
+            self._log.info(LogEvent.RESUMED)
+            held, self._held = self._held, []
+            self._destination.dead_letters.append(held)
+            self._room()
+        return outcome.reason
+
+    def _decide(self, batch: Batch, failure: Failure) -> Outcome:
+        successes = self._successes[batch.route]
+        if batch.mark is None:
+            batch.mark = successes
+        outcome = outcomes.decide(
+            failure,
+            rows=len(batch.events),
+            attempts=batch.attempts,
+            succeeded_meanwhile=successes > batch.mark,
+            from_headers=batch.route.from_headers,
+            dead_letter_timeouts=self._settings.dead_letter.timeouts,
+        )
+        batch.attempts[outcome.reason] += 1
+        return outcome
+
+    def _publish(self, batch: Batch, call: Call, response: Response, predictions: list[bytes], now: float) -> None:
+        events = batch.events
+        if len(self._successes) > _ROUTES_COUNTED:
+            self._successes.clear()
+        self._successes[batch.route] += len(events)
+        results = self._results.of(events, call, response, predictions, time.time_ns() // 1_000_000)
+        for event, prediction in zip(events, predictions, strict=True):
+            # A result in memory takes room too, until the broker has it.
+            event.size += len(prediction)
+            ledger = event.ledger
+            ledger.bytes += len(prediction)
+            ledger.highest_answered = max(ledger.highest_answered, event.offset)
+        self._destination.results.append(results)
+        self._batcher.answered(batch)
+        self._tripped(self._gate.guard.answered(len(events), now))
+
+    def _try_again(self, batch: Batch, outcome: Outcome, now: float) -> None:
+        """Call the events of a batch again: all of them after a backoff, or its halves."""
+        self._say(batch, outcome, now)
+        if self._draining and outcome.kind is not Kind.SPLIT:
+            return  # the next owner reads it again
+        if outcome.kind is Kind.SPLIT:
+            self._batcher.split(batch)
+        elif outcome.kind is Kind.HALT:
+            self._batcher.retry(batch, now)
+            if self._gate.halt.begin(outcome.reason.value, outcome.message, now):
+                self._log.error(LogEvent.HALTED, reason=outcome.reason.value, problem=outcome.message)
+            self._room()
+        else:
+            self._retry(batch, outcome)
+
+    def _retry(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome.reason is Reason.CREDENTIALS:
+            renewal = asyncio.create_task(self._invoker.renew_credentials())
+            self._calls.add(renewal)
+            renewal.add_done_callback(self._calls.discard)
+        retry = self._settings.retry
+        kept = batch if retry.max_age is None else self._expire(batch, retry.max_age, outcome)
+        if kept is not None:
+            attempt = max(0, kept.attempts[outcome.reason] - 1)
+            delay = full_jitter(attempt, retry.initial, retry.max, random.random())  # noqa: S311
+            self._batcher.retry(kept, time.monotonic() + delay)
+
+    def _expire(self, batch: Batch, max_age: float, outcome: Outcome) -> Batch | None:
+        """Dead-letter the events of a batch that are older than `max_age` seconds; gives what is left of it."""
+        oldest = time.time() * 1000 - max_age * 1000
+        expired = [event for event in batch.events if event.timestamp < oldest]
+        if not expired:
+            return batch
+        message = f"The event is older than retry.max_age; the last failure was {outcome.reason}: {outcome.message}"
+        self._bury(expired, outcomes.unanswerable(Reason.EXPIRED, message), attempts=batch.tries)
+        rest = [event for event in batch.events if event.timestamp >= oldest]
+        if not rest:
+            self._batcher.answered(batch)
+            return None
+        old, kept = self._batcher.cut(batch, expired, rest)
+        self._batcher.answered(old)
+        return kept
+
+    # -- what leaves -------------------------------------------------------------------------------------------------
+
+    def _bury(
+        self,
+        events: Iterable[Event],
+        outcome: Outcome,
+        *,
+        attempts: int = 0,
+        inference_id: str | None = None,
+        variant: str | None = None,
+        held: bool = True,
+    ) -> None:
+        """Make dead letters of events; while the guard has tripped they are held, but for the probe's."""
+        now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
+        for event in events:
+            letter = dead_letter(
+                event, outcome, now_ms=now_ms, attempts=attempts, inference_id=inference_id, variant=variant
+            )
+            event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+            self._tripped(self._gate.guard.dead_lettered(outcome.reason, 1, now))
+            if held and self._gate.guard.tripped:
+                self._held.append(letter)
+                continue
+            self._destination.dead_letters.append([letter])
+            self._log.warning(
+                LogEvent.DEAD_LETTERED,
+                topic=event.ledger.topic,
+                partition=event.ledger.partition,
+                offset=event.offset,
+                key=event.key,
+                inference_id=inference_id,
+                attempt=attempts,
+                reason=outcome.reason.value,
+                problem=outcome.message,
+                **({"payload": event.value} if self._settings.log.payloads else {}),
+            )
+
+    def _tripped(self, just_now: bool) -> None:
+        if just_now:
+            self._log.error(LogEvent.GUARD_TRIPPED, problem=self._gate.guard.hint)
+            self._room()
+
+    def published(self, results: list[Outgoing]) -> None:
+        """The broker has acknowledged these results: their events are complete."""
+        now_ms = time.time_ns() // 1_000_000
+        self._metrics.results.inc(len(results))
+        self._metrics.end_to_end_seconds.observe(*[(now_ms - result.event.timestamp) / 1000 for result in results])
+        self._completed(results)
+
+    def buried(self, letters: list[Outgoing]) -> None:
+        """The broker has acknowledged these dead letters: their events are complete."""
+        for letter in letters:
+            self._metrics.dead_letters.labels(letter.reason.value if letter.reason else "").inc()
+        self._completed(letters)
+
+    def _completed(self, outgoings: list[Outgoing]) -> None:
+        for outgoing in outgoings:
+            event = outgoing.event
+            event.ledger.complete(event)
+        self._room()
+
+    def result_too_large(self, result: Outgoing, size: int) -> None:
+        """A result that its topic can never take makes a dead letter of its event."""
+        topic = self._settings.kafka.output_topic
+        message = f"The result takes {size} bytes, more than max.message.bytes of topic {topic}."
+        self._bury([result.event], outcomes.unanswerable(Reason.TOO_LARGE, message))
+
+    # -- the end of epochs -------------------------------------------------------------------------------------------
+
+    async def drain(self, calls_until: float, published_until: float) -> None:
+        """Make no further call but for what stands before finished events, and wait for calls and acknowledgements."""
+        self._draining = True
+        self._batcher.drain()
+        self._pump()
+        while self._calls and (left := calls_until - time.monotonic()) > 0:
+            await asyncio.wait(self._calls, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await self._cancel_calls()
+        try:
+            await asyncio.wait_for(self._destination.flushed(), max(0.0, published_until - time.monotonic()))
+        except TimeoutError:
+            self._log.warning(LogEvent.DRAIN_INCOMPLETE)
+
+    async def _cancel_calls(self) -> None:
+        self._era += 1
+        calls = set(self._calls)
+        for task in calls:
+            task.cancel()
+        if calls:
+            await asyncio.wait(calls, timeout=_CANCEL_LIMIT)
+
+    def forget(self) -> None:
+        """Drop every event: its epoch has ended, and the next owner reads it again."""
+        self._era += 1
+        for task in self._calls:
+            task.cancel()
+        self._batcher.clear()
+        self._gate.abandoned(time.monotonic())
+        self._held.clear()
+        self._destination.discard()
+        self._draining = False
+
+    def _say(self, batch: Batch, outcome: Outcome, now: float) -> None:
+        """Log what a call that is made again came to, but the same thing only now and then."""
+        cause = (outcome.kind, outcome.reason)
+        if now < self._quiet_until.get(cause, 0.0):
+            return
+        self._quiet_until[cause] = now + _QUIET
+        self._log.warning(
+            LogEvent.CALL_FAILED,
+            outcome=outcome.kind.value,
+            reason=outcome.reason.value,
+            problem=outcome.message,
+            batch_id=batch.number,
+            events=len(batch.events),
+            attempt=batch.started,
+        )

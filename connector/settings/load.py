@@ -1,0 +1,105 @@
+"""Load: settings from the defaults, a file and the environment, in rising priority."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource
+from pydantic_settings.sources.utils import parse_env_vars
+
+from connector.errors import SettingsError
+from connector.settings import document, problems
+from connector.settings.keys import fields, may_come_from_a_header, nearest, section_of
+from connector.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PREFIX = "CONNECTOR_"
+"""What the environment's settings begin with: `CONNECTOR_KAFKA__GROUP_ID`."""
+_NULL = "null"
+"""What an environment variable says to be null."""
+_SERVICE_LINK = re.compile(
+    r"CONNECTOR_(?:[A-Z0-9_]*_)?"
+    r"(?:SERVICE_HOST=|SERVICE_PORT(?:_[A-Z0-9_]+)?=|PORT=(?:tcp|udp|sctp)://|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?=).*"
+)
+"""What Kubernetes puts into every pod about a Service whose name begins with `connector`."""
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of a file, if any, and of the environment, which overrides it.
+
+    Raises SettingsError with one line a problem, each of which begins with the key.
+    """
+    given = document.read(path, environ) if path else {}
+    return parse(_merge(given, _environment(environ)))
+
+
+def parse(tree: Mapping[str, Any]) -> Settings:
+    """The settings of a tree of keys; durations and sizes as they are written in a file. Raises SettingsError."""
+    try:
+        return Settings(**_open(tree))
+    except ValidationError as error:
+        raise SettingsError("\n".join(problems.sentences(error))) from None
+
+
+def _open(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tree with an empty section where YAML, for a section without keys, has null."""
+    opened: dict[str, Any] = {}
+    for key, value in tree.items():
+        field = fields().get((*above, key))
+        if field is not None and section_of(field) is not None and (value is None or isinstance(value, dict)):
+            opened[key] = _open(value or {}, (*above, key))
+        else:
+            opened[key] = value
+    return opened
+
+
+def variables() -> dict[str, tuple[str, ...]]:
+    """Every environment variable that is a setting, with its key."""
+    names = {}
+    for path, field in fields().items():
+        if section_of(field) is None:
+            names[_variable(path)] = path
+        if may_come_from_a_header(field):
+            names[_variable((*path, "header"))] = (*path, "header")
+    return names
+
+
+def _variable(path: tuple[str, ...]) -> str:
+    return PREFIX + "__".join(path).upper()
+
+
+def _unknown(name: str) -> str:
+    meant = nearest(tuple(name.removeprefix(PREFIX).lower().split("__")))
+    if meant is None or section_of(fields()[meant]) is not None:
+        return f"{name}: is no setting's variable; they are like {PREFIX}KAFKA__GROUP_ID for kafka.group_id"
+    return f"{name}: is no setting's variable; did you mean {_variable(meant)}?"
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    known = variables()
+    ours = {name: value for name, value in environ.items() if name in known}
+    stray = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    wrong = [_unknown(name) for name in stray if not _SERVICE_LINK.fullmatch(f"{name}={environ[name]}")]
+    wrong += [
+        f"{name}: is given together with {name}__HEADER; keep one of them" for name in ours if f"{name}__HEADER" in ours
+    ]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    source = EnvSettingsSource(Settings, case_sensitive=False, env_parse_none_str=_NULL)
+    # The source reads the process's environment when it is made; what counts is the environment that was passed.
+    source.env_vars = parse_env_vars(ours, parse_none_str=_NULL)
+    return source()
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree below with what the tree above has in its place."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
+    return merged

@@ -1,0 +1,65 @@
+"""Problems: a validation error as sentences for the person who wrote the settings, each with its key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from connector.settings.keys import fields, is_secret, nearest
+from connector.settings.section import BROKEN_RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_SAY: dict[str, str] = {
+    "literal_error": "must be {expected}{written}",
+    "greater_than": "must be above {gt:g}{written}",
+    "greater_than_equal": "must be at least {ge:g}{written}",
+    "less_than": "must be below {lt:g}{written}",
+    "less_than_equal": "must be at most {le:g}{written}",
+    "string_too_short": "is empty; give it a value, or leave the key out",
+    "too_short": "is empty; give it a value, or leave the key out",
+    "string_type": "must be text{written}; put it in quotes",
+    "path_type": "must be the path of a file{written}",
+    "int_type": "must be a whole number{written}",
+    "int_parsing": "must be a whole number{written}",
+    "int_from_float": "must be a whole number{written}",
+    "float_type": "must be a number{written}",
+    "float_parsing": "must be a number{written}",
+    "bool_type": "must be true or false{written}",
+    "bool_parsing": "must be true or false{written}",
+    "model_type": "must hold keys of its own, one below the other",
+    "value_error": "{error}",
+}
+"""What each of pydantic's errors means to a person; `written` says what stands there, unless it is a secret."""
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """One sentence a problem, in the order of the keys, without pydantic's own words."""
+    return [sentence for detail in error.errors(include_url=False) for sentence in _sentences(detail)]
+
+
+def unknown(path: tuple[str, ...]) -> str:
+    """Say that there is no such key, and which one may be meant."""
+    meant = nearest(path)
+    hint = f"did you mean {'.'.join(meant)}?" if meant else "config/connector.yaml lists every setting"
+    return f"{'.'.join(path)}: there is no such setting; {hint}"
+
+
+def _sentences(detail: ErrorDetails) -> Iterator[str]:
+    path = tuple(str(part) for part in detail["loc"])
+    kind, context = detail["type"], detail.get("ctx", {})
+    key = ".".join(path)
+    if kind == "extra_forbidden":
+        yield unknown(path)
+    elif kind == BROKEN_RULES:
+        for sentence in context["sentences"].splitlines():
+            yield f"{key}.{sentence}" if key else sentence
+    elif kind in _SAY:
+        field = fields().get(path)
+        written = "" if field is not None and is_secret(field) else f", not {detail['input']!r}"
+        yield f"{key}: {_SAY[kind].format(**context, written=written)}"
+    else:
+        yield f"{key}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

@@ -1,0 +1,40 @@
+"""Section: a frozen group of settings that checks its own cross-field rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BROKEN_RULES = "broken_rules"
+"""The type of the validation error that carries whole sentences, each of which names its own key."""
+
+Text = Annotated[str, Field(min_length=1)]
+"""Text that is not empty."""
+Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(lambda _: "***", return_type=str, when_used="json")]
+"""Text that is never shown."""
+
+
+def refusal(*sentences: str) -> PydanticCustomError:
+    """The validation error that carries these sentences."""
+    return PydanticCustomError(BROKEN_RULES, "{sentences}", {"sentences": "\n".join(sentences)})
+
+
+class Section(BaseModel):
+    """A frozen group of settings; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def broken(self) -> Iterator[str]:
+        """Say each broken rule between the keys of this section as `key: sentence`."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if sentences := list(self.broken()):
+            raise refusal(*sentences)
+        return self

@@ -1,0 +1,147 @@
+"""What the integration tests share: a real Kafka, topics of their own, and certificates."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import ipaddress
+import os
+import random
+import uuid
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from connector.local.kafka import LocalKafka
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from tests.integration.kafka_container import KafkaContainer
+
+
+class MakeTopics(Protocol):
+    """Creates topics that live as long as the test."""
+
+    async def __call__(self, *labels: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> list[str]:
+        """Create one topic for each label, with that label in its unique name; the names in the same order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: an authority, and key and certificate in one of a broker at 127.0.0.1 and of a client."""
+
+    authority: Path
+    broker: Path
+    client: Path
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers() -> Iterator[str]:
+    """The address of a Kafka: the one of KAFKA_BOOTSTRAP_SERVERS, one in a container, or one on this machine."""
+    if address := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield address
+    elif container := start_container():
+        yield container.address
+        container.stop()
+    else:
+        with LocalKafka(progress=print) as kafka:
+            yield kafka.bootstrap_servers
+
+
+@pytest.fixture
+async def make_topics(bootstrap_servers: str) -> AsyncIterator[MakeTopics]:
+    """Make topics with unique names; they are deleted after the test."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    made: list[str] = []
+
+    async def make(*labels: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> list[str]:
+        names = [f"{label}-{uuid.uuid4().hex[:12]}" for label in labels]
+        response = await admin.create_topics(
+            [NewTopic(n, partitions, 1, topic_configs=dict(config or {})) for n in names]
+        )
+        assert [code for _, code, *_ in response.topic_errors] == [0] * len(names), response
+        made.extend(names)
+        return names
+
+    try:
+        yield make
+    finally:
+        if made:
+            await admin.delete_topics(made)
+        await admin.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates that are good for a day."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority = _sign("connector test authority", authority_key, None, authority_key)
+    (folder / "authority.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    for name in ("broker", "client"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = _sign(name, key, authority, authority_key)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (folder / f"{name}.pem").write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return Certificates(folder / "authority.pem", folder / "broker.pem", folder / "client.pem")
+
+
+def start_container() -> KafkaContainer | None:
+    """Apache Kafka in a container, or None when no engine answers: the `docker` command alone says nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the clients, about themselves
+        try:
+            import docker  # type: ignore[import-untyped]
+
+            client = docker.from_env(timeout=3)
+            try:
+                client.ping()
+            finally:
+                client.close()
+            from tests.integration.kafka_container import KafkaContainer
+
+            container = KafkaContainer(port=random.randrange(20_000, 32_000))
+            container.start()
+            return container
+        except Exception as error:
+            print(f"no Kafka from Docker: {error}")
+        gc.collect()  # a client that finds no engine leaves its socket open
+        return None
+
+
+def _sign(
+    name: str, key: ec.EllipticCurvePrivateKey, authority: x509.Certificate | None, signer: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    at = datetime.datetime.now(datetime.UTC)
+    identifier: Any = x509.SubjectKeyIdentifier.from_public_key(signer.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.subject if authority else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(at - datetime.timedelta(hours=1))
+        .not_valid_after(at + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
+    if authority is None:
+        builder = builder.add_extension(identifier, critical=False)
+    else:
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(signer, hashes.SHA256())

@@ -1,0 +1,37 @@
+"""Ledgers and events for tests."""
+
+from __future__ import annotations
+
+from connector.event import Event, Route
+from connector.ledger import Ledger
+
+ROUTE = Route("fraud-detector")
+
+
+def make_ledger(partition: int = 0, epoch: int = 1, position: int = 0) -> Ledger:
+    """A ledger whose position is set."""
+    ledger = Ledger("inference-requests", partition, epoch)
+    ledger.place(position, None)
+    return ledger
+
+
+def make_event(
+    ledger: Ledger,
+    offset: int,
+    key: bytes | None = None,
+    *,
+    arrived: float = 0.0,
+    payload: bytes = b"1,2,3",
+    route: Route = ROUTE,
+) -> Event:
+    """An event whose value is its payload."""
+    size = len(payload) + len(key or b"")
+    return Event(ledger, offset, key, payload, (), 0, arrived, size, payload, route)
+
+
+def make_events(ledger: Ledger, keys: str, *, first: int = 0, arrived: float = 0.0) -> list[Event]:
+    """Events with one-letter keys at successive offsets; `.` stands for no key."""
+    return [
+        make_event(ledger, first + number, None if key == "." else key.encode(), arrived=arrived)
+        for number, key in enumerate(keys)
+    ]

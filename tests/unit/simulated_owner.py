@@ -1,0 +1,290 @@
+"""SimulatedOwner: slots and a virtual clock around a Batcher, and an endpoint of any temper.
+
+It keeps its own naive list of what waits in each lane, and checks with every step what the batcher promises.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from connector.batcher import Batcher, BatchPolicy, Ordering
+from connector.event import Event, Route
+from connector.ledger import Ledger
+from tests.unit.factories import make_event, make_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from connector.batch import Batch
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An event before it is delivered; a bad one fails every call that holds it."""
+
+    partition: int
+    key: bytes | None
+    route: Route
+    payload: bytes
+    bad: bool
+
+
+class SimulatedOwner:
+    """Drives a batcher through a list of events, chance deciding what happens next."""
+
+    def __init__(self, policy: BatchPolicy, slots: int, specs: Sequence[Spec], random: Random) -> None:
+        self.batcher = Batcher(policy)
+        self.policy = policy
+        self.slots = slots
+        self.random = random
+        self.now = 0.0
+        self.coming = list(specs)
+        self.largest_row = max(len(spec.payload) for spec in specs) + policy.row_overhead
+        self.ledgers = {spec.partition: make_ledger(spec.partition) for spec in specs}
+        self.specs: dict[Event, Spec] = {}
+        self.next_offset: Counter[int] = Counter()
+        self.lanes: dict[Any, list[Event]] = {}
+        """What is not answered, lane by lane, in the order of delivery."""
+        self.in_flight: list[Batch] = []
+        self.backoffs: dict[Batch, float] = {}
+        self.called: dict[Batch, list[Event]] = {}
+        """The events of each batch and part at its first call."""
+        self.parts_called: Counter[Batch] = Counter()
+        self.unconcluded: dict[Batch, set[Event]] = {}
+        """What is not answered of each root that was called or taken apart."""
+        self.retries_left = 20 + len(specs)
+        self.draining = False
+        self.dropped = False
+        self.spared: set[Event] = set()
+        """Events of ended epochs that were in a call when their epoch ended."""
+        self.dead: list[Event] = []
+
+    # -- what the owner does -----------------------------------------------------------------------------------------
+
+    def run(self, *, behead: bool = False, drop: bool = False) -> None:
+        """Go on until every event is answered."""
+        while self.coming or self.in_flight or not self.batcher.empty:
+            self.step()
+            if behead and self.random.randrange(8) == 0:
+                self.probe()
+            if drop and self.random.randrange(8) == 0:
+                self.drop(self.random.choice(list(self.ledgers)))
+
+    def step(self) -> None:
+        """Deliver some events, or conclude a call, or let time pass; then fill the slots."""
+        if self.coming and self.random.randrange(3) == 0:
+            self.deliver(self.random.randint(1, 12))
+        elif self.in_flight and self.random.randrange(3) > 0:
+            self.conclude(self.in_flight.pop(self.random.randrange(len(self.in_flight))))
+        elif not self.coming and not self.in_flight:
+            wake_at = self.batcher.wake_at()
+            assert wake_at is not None, "what is left waits for nothing"
+            self.now = max(self.now, wake_at)
+        else:
+            self.now += self.random.randrange(3)
+        self.fill_slots()
+
+    def deliver(self, count: int) -> None:
+        """Add the next events."""
+        events = []
+        for spec in self.coming[:count]:
+            offset = self.next_offset[spec.partition]
+            self.next_offset[spec.partition] += self.random.choice((1, 1, 1, 2, 5))
+            ledger = self.ledgers[spec.partition]
+            event = make_event(ledger, offset, spec.key, arrived=self.now, payload=spec.payload, route=spec.route)
+            events.append(event)
+            self.specs[event] = spec
+            self.lanes.setdefault(self.lane(event), []).append(event)
+        del self.coming[:count]
+        self.batcher.add(events)
+
+    def fill_slots(self) -> None:
+        """Call batches for as long as a slot is free and one is due; the one with the oldest event goes first."""
+        oldest = float("-inf")
+        while len(self.in_flight) < self.slots:
+            batch = self.batcher.peek(self.now)
+            if batch is None:
+                self.check_that_nothing_is_due()
+                return
+            if not self.draining and not self.dropped:
+                assert min(event.arrived for event in batch.events) >= oldest
+                oldest = min(event.arrived for event in batch.events)
+            self.call(batch)
+
+    def call(self, batch: Batch) -> None:
+        """Give a slot to the batch that `peek` gave."""
+        self.check(batch)
+        before = batch.events
+        self.batcher.take(batch)
+        assert batch.events is before
+        assert not batch.open
+        if batch not in self.called:
+            self.called[batch] = list(batch.events)
+            if batch.parent is not None:
+                self.parts_called[batch.root] += 1
+                bound = self.policy.max_calls + len(batch.root.events)
+                assert self.draining or self.parts_called[batch.root] <= bound
+        self.unconcluded.setdefault(batch.root, set(batch.root.events))
+        above: Batch | None = batch
+        while above is not None:
+            assert self.backoffs.pop(above, 0.0) <= self.now or self.draining
+            above = above.parent
+        self.in_flight.append(batch)
+
+    def conclude(self, batch: Batch) -> None:
+        """Tell the batcher what became of a call."""
+        bad = any(self.specs[event].bad for event in batch.events)
+        if self.retries_left and self.random.randrange(4) == 0:
+            self.retries_left -= 1
+            self.backoffs[batch] = self.now + self.random.randrange(4)
+            self.batcher.retry(batch, self.backoffs[batch])
+        elif len(batch.events) > 1 and (bad or self.random.randrange(8) == 0):
+            self.batcher.split(batch)
+        else:
+            self.answer(batch, bad=bad)
+
+    def answer(self, batch: Batch, *, bad: bool) -> None:
+        """Have the results or the dead letter of a call in hand."""
+        for event in batch.events:
+            lane = self.lane(event)
+            if event in self.spared and event not in self.lanes.get(lane, ()):
+                continue
+            assert self.lanes[lane].pop(0) is event
+            if not self.lanes[lane]:
+                del self.lanes[lane]
+            event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+            self.unconcluded[batch.root].discard(event)
+            if bad:
+                self.dead.append(event)
+        if not self.unconcluded[batch.root]:
+            del self.unconcluded[batch.root]
+        self.batcher.answered(batch)
+
+    def probe(self) -> None:
+        """Call the first event of the next batch alone."""
+        batch = self.batcher.peek(self.now)
+        if batch is None:
+            return
+        first = batch.events[0]
+        single = self.batcher.behead(batch)
+        assert single.events == [first]
+        self.call(single)
+
+    def drop(self, partition: int) -> None:
+        """End the epoch of a partition, and have its events read again in the next one."""
+        self.dropped = True
+        ended = self.ledgers[partition]
+        self.ledgers[partition] = Ledger(ended.topic, partition, ended.epoch + 1)
+        self.spared |= {event for batch in self.in_flight for event in batch.events if event.ledger is ended}
+        again = []
+        for lane, events in list(self.lanes.items()):
+            again += [event for event in events if event.ledger is ended]
+            self.lanes[lane] = [event for event in events if event.ledger is not ended or event in self.spared]
+            if not self.lanes[lane]:
+                del self.lanes[lane]
+        for root, events_left in list(self.unconcluded.items()):
+            events_left -= {event for event in events_left if event.ledger is ended and event not in self.spared}
+            if not events_left:
+                del self.unconcluded[root]
+        self.coming[:0] = [self.specs[event] for event in sorted(again, key=lambda event: event.offset)]
+        ended.drop()
+        self.batcher.drop(ended)
+        self.backoffs = {batch: at for batch, at in self.backoffs.items() if self.alive(batch.events)}
+
+    def drain(self) -> None:
+        """Take no more events, and go on for as long as the batcher gives anything out."""
+        self.draining = True
+        self.coming.clear()
+        self.batcher.drain()
+        self.fill_slots()
+        while self.in_flight or self.batcher.wake_at() is not None:
+            self.step()
+
+    # -- what must hold ----------------------------------------------------------------------------------------------
+
+    def lane(self, event: Event) -> Any:
+        """What an event must stay in order with."""
+        if self.policy.ordering is Ordering.PARTITION:
+            return event.ledger
+        if self.policy.ordering is Ordering.KEY and event.key is not None:
+            return event.ledger, event.key
+        return event
+
+    def alive(self, events: list[Event]) -> list[Event]:
+        """The events whose epoch has not ended."""
+        return [event for event in events if not event.ledger.dropped]
+
+    def check(self, batch: Batch) -> None:
+        """Check a batch that is about to be called."""
+        policy, events = self.policy, batch.events
+        assert 0 < len(events) <= policy.max_events
+        assert batch.size == policy.overhead + sum(len(event.payload) + policy.row_overhead for event in events)
+        assert batch.size <= policy.max_bytes or len(events) == 1
+        assert {event.route for event in events} == {batch.route}
+        if policy.one_key:
+            assert len({event.key for event in events}) == 1
+            assert events[0].key or len(events) == 1
+        assert self.alive(events) == self.alive(self.called.get(batch, events))
+        self.check_lanes(events)
+        if self.draining:
+            below = [event for event in events if event.offset < event.ledger.highest_answered]
+            assert below == events or (below and (batch in self.called or batch.parent is not None))
+        elif batch.parent is None and batch not in self.called and not self.dropped:
+            full = len(events) == policy.max_events or batch.size + self.largest_row > policy.max_bytes
+            alone = policy.one_key and not events[0].key
+            assert full or alone or self.now >= min(event.arrived for event in events) + policy.linger
+
+    def check_lanes(self, events: list[Event]) -> None:
+        """Check that the events are the first of their lanes, in order, and that none of their lanes is in a call."""
+        assert all(not event.ledger.dropped or event in self.spared for event in events)
+        busy = {self.lane(event) for batch in self.in_flight for event in batch.events}
+        by_lane: dict[Any, list[Event]] = {}
+        for event in events:
+            by_lane.setdefault(self.lane(event), []).append(event)
+        for lane, members in by_lane.items():
+            assert lane not in busy
+            assert members == self.lanes[lane][: len(members)]
+
+    def check_that_nothing_is_due(self) -> None:
+        """Check that everything that waits while a slot is free has a reason."""
+        wake_at = self.batcher.wake_at()
+        assert wake_at is None or wake_at > self.now
+        if self.draining:
+            return
+        assert all(at > self.now for at in self.backoffs.values())
+        held = {self.lane(event) for root in self.unconcluded for event in root.events}
+        for lane, events in self.lanes.items():
+            if lane not in held and self.alive(events):
+                assert self.now < events[0].arrived + self.policy.linger
+                assert wake_at is not None
+
+    def check_that_nothing_is_left(self) -> None:
+        """Check that all events are answered, and that the batcher forgot them."""
+        assert not any(self.alive(events) for events in self.lanes.values())
+        assert not self.unconcluded or self.dropped
+        assert self.batcher.empty
+        assert not self.batcher.ready
+        assert self.batcher.wake_at() is None
+        assert self.batcher.peek(float("inf")) is None
+        tables = (
+            self.batcher._lanes,
+            self.batcher._open,
+            self.batcher._due,
+            self.batcher._ready,
+            self.batcher._backoff,
+        )
+        assert not any(tables)
+
+    def check_that_answers_stand_in_no_gap(self) -> None:
+        """Check that nothing below an answered event waits, unless a batch that is being taken apart holds its lane."""
+        held = {
+            self.lane(event)
+            for root in self.unconcluded
+            if root not in self.called or self.parts_called[root]
+            for event in root.events
+        }
+        for lane, events in self.lanes.items():
+            assert lane in held or all(event.offset >= event.ledger.highest_answered for event in events)
