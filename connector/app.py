@@ -258,3 +258,4 @@ def run(settings: Settings) -> NoReturn:
     service = Connector(settings, loop=loop)
     worker = Worker(make_app(settings, service), drain=settings.shutdown.drain, loop=loop)
     worker.execute_from_commandline()
+    raise SystemExit(0)

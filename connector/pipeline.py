@@ -127,6 +127,8 @@ class Pipeline:
     @property
     def consuming(self) -> bool:
         """Whether events may be fetched: while the gate is closed, only to have something to probe with."""
+        if self._draining:
+            return False
         return not self._gate.closed or (not self._calls and self._batcher.empty)
 
     @property
@@ -139,13 +141,14 @@ class Pipeline:
     def deliver(self, events: list[Event]) -> None:
         """Take the events of one partition, in order; those that cannot be batched become dead letters at once."""
         admit = self._router.admit
-        refused: list[Event] = []
+        admitted: list[Event] = []
         for event in events:
             refusal = admit(event)
-            if refusal is not None:
-                refused.append(event)
+            if refusal is None:
+                admitted.append(event)
+            else:
                 self._bury([event], outcomes.unanswerable(refusal.reason, refusal.message))
-        self._batcher.add([event for event in events if event not in refused] if refused else events)
+        self._batcher.add(admitted)
         self._pump()
 
     # -- calls -------------------------------------------------------------------------------------------------------
@@ -191,7 +194,11 @@ class Pipeline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        at = self._gate.wake_at() if self._gate.closed else self._batcher.wake_at()
+        at = self._batcher.wake_at()
+        if self._gate.closed:
+            # A probe that is due and was not given waits for a batch, and that for its linger or for events.
+            probe_at = self._gate.wake_at()
+            at = probe_at if probe_at is None or probe_at > now else at
         if at is not None and not self._starved:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
 

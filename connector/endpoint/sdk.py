@@ -127,7 +127,8 @@ class SdkInvoker:
             if time.monotonic() - self._renewed > _RENEWAL_INTERVAL:
                 self._renewed = time.monotonic()
                 # Calls in flight still use the old client, which ends with the process.
-                await self.start()
+                with contextlib.suppress(BotoCoreError):
+                    await self.start()
 
     async def stop(self) -> None:
         """Close the connections."""

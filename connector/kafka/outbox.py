@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from connector.errors import ConnectorError
 from connector.kafka import repairs
 from connector.log_events import LogEvent
 
@@ -69,6 +70,7 @@ class Outbox:
         too_large: Callable[[Outgoing, int], Outgoing | None],
         busy: Stopwatch,
         log: FilteringBoundLogger,
+        start_limit: float = 30.0,
         stop_limit: float = 5.0,
     ) -> None:
         self.topic = topic
@@ -81,6 +83,7 @@ class Outbox:
         self._too_large = too_large
         self._busy = busy
         self._log = log
+        self._start_limit = start_limit
         self._stop_limit = stop_limit
         self._inbox: deque[Outgoing] = deque()
         self._queues: dict[int, deque[Outgoing]] = {}
@@ -122,12 +125,15 @@ class Outbox:
         """Publish until cancelled."""
         backoff, longest = _BACKOFF
         while True:
-            producer = self._make(max_batch_size=min(self._batch_bytes, self.max_message_bytes))
-            repairs.keep_batches(producer)
+            producer = None
             try:
-                await producer.start()
+                producer = self._make(max_batch_size=min(self._batch_bytes, self.max_message_bytes))
+                repairs.keep_batches(producer)
+                await asyncio.wait_for(producer.start(), self._start_limit)
+                if not self._pending:
+                    self.problem = None
                 await self._publish(producer)
-            except (KafkaError, OSError, TimeoutError) as error:
+            except (ConnectorError, KafkaError, OSError, TimeoutError) as error:
                 problem = f"publishing to {self.topic} fails: {error!r}"
                 if problem != self.problem:
                     self._log.warning(
@@ -135,7 +141,8 @@ class Outbox:
                     )
                 self.problem = problem
             finally:
-                await self._give_up(producer)
+                if producer is not None:
+                    await self._give_up(producer)
             await asyncio.sleep(backoff)
             backoff = _BACKOFF[0] if self.problem is None else min(2 * backoff, longest)
 

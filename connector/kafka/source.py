@@ -91,6 +91,7 @@ class Source(ConsumerRebalanceListener):
         self._heard = time.monotonic()
         self._topic_id: Any = None
         self._said: str | None = None
+        self._stopping = False
         self.joined = False
         """Whether the group has given us an assignment, which may be empty."""
         self.problem: str | None = None
@@ -311,6 +312,8 @@ class Source(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin an epoch for each partition: ledger, pause and a placeholder position before the first await."""
         self._drop_ledgers()
+        if self._stopping:
+            return
         self._begin_epochs(assigned)
         self.joined = True
         self._commit_allowed = True
@@ -523,6 +526,7 @@ class Source(ConsumerRebalanceListener):
 
     async def stop(self, drain: float, limit: float) -> None:
         """End every epoch within `drain` seconds, then leave the group within `limit` more."""
+        self._stopping = True
         await self._end_epochs(drain)
         await self._close_consumer(limit)
 
