@@ -24,6 +24,7 @@ from aiokafka.errors import (
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
 )
 
 from connector.event import Event
@@ -42,6 +43,8 @@ _POLL_RECORDS = 2000
 """Events taken in one turn, so that the loop is not held for long by many small ones."""
 _FAILURES_BEFORE_REPLACEMENT = 5
 _RETRY = (0.2, 5.0)
+_NOWHERE = 2**63 - 1
+"""Where we stood on a topic that was created again: beyond any offset of the topic that has its name."""
 _CLOSING = 2.0
 """Seconds of a drain that publishing and the commit may count on, at most a fifth of it."""
 
@@ -148,7 +151,7 @@ class Source(ConsumerRebalanceListener):
     async def run(self) -> None:
         """Bring events until cancelled, replacing the consumer when it is spoilt."""
         wait, longest = _RETRY
-        while True:
+        while not self._stopping:
             try:
                 consumer = await self._start()
                 wait = _RETRY[0]
@@ -157,10 +160,10 @@ class Source(ConsumerRebalanceListener):
                     tasks.create_task(self._commit_regularly())
                     tasks.create_task(self._watch_topic(consumer))
             except* (KafkaError, OSError, TimeoutError) as errors:
-                self._say(f"Kafka at {self._kafka.bootstrap_servers}: {_sentence(errors.exceptions[0])}; trying again")
+                self._say(f"Kafka at {self._kafka.bootstrap_servers}: {_sentence(_first(errors))}; trying again")
             except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
                 self._log.exception(LogEvent.SOURCE_FAILED)
-                self._say(f"the Kafka consumer failed: {errors.exceptions[0]!r}; replacing it")
+                self._say(f"the Kafka consumer failed: {_first(errors)!r}; replacing it")
             await self._close_consumer(limit=self._kafka.request_timeout)
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
@@ -337,7 +340,7 @@ class Source(ConsumerRebalanceListener):
         """Pause partitions that cannot be read where we stand, until `_place` has found where to go on."""
         for tp in partitions:
             if tp in self._ledgers and self._consumer is not None:
-                self._unreadable[tp] = self._ledgers[tp].next_offset or 0
+                self._unreadable.setdefault(tp, self._ledgers[tp].next_offset or 0)
                 self._pause(self._consumer, tp)
         if self._positioning is None or self._positioning.done():
             self._positioning = asyncio.create_task(self._position())
@@ -380,6 +383,9 @@ class Source(ConsumerRebalanceListener):
                     await self._place(waiting)
             except (KafkaError, OSError, TimeoutError) as error:
                 self._say(f"the offsets of {self._kafka.group_id} cannot be read: {_sentence(error)}; trying again")
+            except Exception as error:  # noqa: BLE001 - left alone, the partitions would stay paused for ever
+                self._log.exception(LogEvent.SOURCE_FAILED)
+                self._say(f"no position was found: {error!r}; trying again")
             if waiting & set(self._unreadable) or any(self._ledgers[tp].positioning for tp in waiting):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, longest)
@@ -389,8 +395,15 @@ class Source(ConsumerRebalanceListener):
         """Find the position of each of these partitions, where there is one, and let it be fetched."""
         consumer = self._consumer
         assert consumer is not None
-        count = len(consumer.partitions_for_topic(self._kafka.input_topic) or ())
-        everything = {TopicPartition(self._kafka.input_topic, number) for number in range(count)} | waiting
+        topic = self._kafka.input_topic
+        found = (await topics.describe(repairs.client(consumer), [topic])).get(topic)
+        if found is None:
+            raise UnknownTopicOrPartitionError(topic)
+        # The group's offsets may be those of an earlier topic of that name, which broker and group do not tell apart.
+        if found.id != self._topic_id:
+            self._unreadable.update(dict.fromkeys(self._ledgers, _NOWHERE))
+            waiting |= set(self._ledgers)
+        everything = {TopicPartition(topic, number) for number in range(found.partitions)} | waiting
         committed = await repairs.committed(consumer, everything)
         known_group = any(offset is not None for offset in committed.values())
         open_ended = [tp for tp in waiting if committed[tp] is None or tp in self._unreadable]
@@ -408,6 +421,7 @@ class Source(ConsumerRebalanceListener):
             if position is not None:
                 self._unreadable.pop(tp, None)
                 consumer.seek(tp, position)
+        self._topic_id = found.id
         self.gate()
 
     def _policy_new(self, tp: TopicPartition, begin: int, end: int, *, known_group: bool) -> int | None:
@@ -435,7 +449,7 @@ class Source(ConsumerRebalanceListener):
         if self._kafka.auto_offset_reset == "fail":
             if committed is None or committed == stood or not begin <= committed <= end:
                 self._say(
-                    f"{tp.topic}/{tp.partition} has events {begin} to {end}, but we stood at {stood}, and "
+                    f"{tp.topic}/{tp.partition} has events {begin} to {end}, but not what we stood at, and "
                     "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest"
                 )
                 return None
@@ -450,7 +464,7 @@ class Source(ConsumerRebalanceListener):
             ledger.place(begin, ledger.committed)
         else:
             self._metrics.topics_recreated.inc()
-            self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition, offset=stood)
+            self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
             self._begin_again(tp).place(begin, None)
         return begin
 
@@ -480,17 +494,8 @@ class Source(ConsumerRebalanceListener):
                 missing = False
                 self._say(None)
             placed = {tp: ledger for tp, ledger in placed.items() if self._ledgers.get(tp) is ledger}
-            if found.id != self._topic_id:
-                self._topic_id = found.id
-                for tp in placed:
-                    # Whatever we stood at belonged to another topic of that name.
-                    self._metrics.topics_recreated.inc()
-                    self._log.error(LogEvent.TOPIC_RECREATED, topic=topic, partition=tp.partition)
-                    self._begin_again(tp).place(begins[tp], None)
-                    consumer.seek(tp, begins[tp])
-                self.gate()
-            else:
-                self._hold_back([tp for tp, ledger in placed.items() if begins[tp] > (ledger.next_offset or 0)])
+            passed = [tp for tp, ledger in placed.items() if begins[tp] > (ledger.next_offset or 0)]
+            self._hold_back(list(placed) if found.id != self._topic_id else passed)
 
     # -- commits -----------------------------------------------------------------------------------------------------
 
@@ -513,7 +518,7 @@ class Source(ConsumerRebalanceListener):
             await asyncio.wait_for(consumer.commit(offsets), limit)
         except (CommitFailedError, IllegalStateError) as error:
             self._log.info(LogEvent.COMMIT_REFUSED, error=_sentence(error))
-        except (KafkaError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next commit has it all
             self._metrics.commit_failures.inc()
             self._log.warning(LogEvent.COMMIT_FAILED, error=_sentence(error))
         else:
@@ -545,6 +550,14 @@ def _partitions_of(error: KafkaError) -> list[TopicPartition]:
     """The partitions that an error of `getmany` is about."""
     about = error.args[0]
     return list(about) if isinstance(about, Mapping) else [about]
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first exception of a group of groups."""
+    error: Exception | BaseExceptionGroup[Exception] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _sentence(error: BaseException) -> str:
