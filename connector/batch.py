@@ -58,7 +58,10 @@ class Batch:
     @property
     def tries(self) -> int:
         """How often its events were called, in any company."""
-        return self.started + (self.parent.tries if self.parent is not None else 0)
+        tries, above = self.started, self.parent
+        while above is not None:
+            tries, above = tries + above.started, above.parent
+        return tries
 
     def __repr__(self) -> str:
         return f"Batch({self.number}, {len(self.events)} events, {self.size} bytes, {self.started} calls)"

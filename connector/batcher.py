@@ -205,7 +205,8 @@ class Batcher:
         first = self.peek(now)
         if first is None or avoid is None or self.lane_of(first.events[0]) != avoid:
             return first
-        others = [batch for batch in self._ready if self.lane_of(batch.events[0]) != avoid]
+        due = [batch for batch in self._open.values() if batch.oldest + self._policy.linger <= now]
+        others = [batch for batch in (*self._ready, *due) if self.lane_of(batch.events[0]) != avoid]
         return min(others, default=first)
 
     def cut(self, batch: Batch, events: list[Event], rest: list[Event]) -> tuple[Batch, Batch]:
@@ -302,11 +303,11 @@ class Batcher:
             if not gap:
                 continue
             if len(gap) < len(batch.events) and batch.parent is None and not batch.started:
-                self._cut(batch, gap)
+                self._narrow(batch, gap)
             return batch
         return None
 
-    def _cut(self, batch: Batch, gap: list[Event]) -> None:
+    def _narrow(self, batch: Batch, gap: list[Event]) -> None:
         """Leave only these events in a batch that was not called.
 
         The others wait again, first in their lanes: a call that is still in flight may be answered above them, and then

@@ -87,7 +87,8 @@ class Bisection:
         return ready
 
     def _part(self, batch: Batch, events: list[Event]) -> Batch:
-        part = Batch(batch.number, batch.route, batch.group, events[0].arrived, parent=batch)
+        oldest = min(event.arrived for event in events)
+        part = Batch(batch.number, batch.route, batch.group, oldest, parent=batch)
         part.events = events
         part.size = self._overhead + sum(map(self._size_of, events))
         # A part is called once for each split: what its batch has tried is not tried again.

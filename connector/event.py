@@ -16,7 +16,7 @@ class Route:
     """An endpoint and the arguments that all events of a call share.
 
     `members` are pairs of an InvokeEndpoint member's name and its value, sorted by name, Body and InferenceId excepted;
-    `from_headers` says that an event header chose one of them.
+    `from_headers` says that event headers choose some of them, by what they hold or by being left out.
     """
 
     endpoint: str

@@ -202,6 +202,8 @@ _VALIDATION_MESSAGES: Final = (
         ),
         TOO_LARGE,
     ),
+    # "Endpoint fraud of account 123456789012 not found.": its name comes from the settings, never from a header.
+    (re.compile(r"^\s*endpoint \S+ of account \d* ?not found", re.IGNORECASE), MISCONFIGURED),
     # "Inference Component has no capacity to process this request.": it is scaled to zero, and this call wakes it.
     (re.compile(r"has no capacity to process", re.IGNORECASE), MODEL_NOT_READY),
 )

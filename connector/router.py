@@ -63,7 +63,8 @@ class Router:
         self._constants = tuple(sorted((name, value) for name, value in members.items() if isinstance(value, str)))
         self._chosen = tuple((name, ref.name) for name, ref in members.items() if isinstance(ref, HeaderRef))
         self._names = tuple(header for _, header in self._chosen)
-        self._route = Route(endpoint, self._constants)
+        # An event that lacks a header is as much to blame for its route as one whose header is wrong: it must not halt all.
+        self._route = Route(endpoint, self._constants, from_headers=bool(self._chosen))
         self._unchosen: tuple[bytes | None, ...] = (None,) * len(self._names)
         self._routes: dict[tuple[bytes | None, ...], Route] = {}
 

@@ -58,17 +58,23 @@ class SimulatedOwner:
         self.retries_left = 20 + len(specs)
         self.draining = False
         self.dropped = False
+        self.taken_apart: set[Batch] = set()
         self.spared: set[Event] = set()
         """Events of ended epochs that were in a call when their epoch ended."""
         self.dead: list[Event] = []
 
     # -- what the owner does -----------------------------------------------------------------------------------------
 
-    def run(self, *, behead: bool = False, drop: bool = False) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to do."""
+        return bool(self.coming or self.in_flight or not self.batcher.empty)
+
+    def run(self, *, probe: bool = False, drop: bool = False) -> None:
         """Go on until every event is answered."""
-        while self.coming or self.in_flight or not self.batcher.empty:
+        while self.busy:
             self.step()
-            if behead and self.random.randrange(8) == 0:
+            if probe and self.random.randrange(8) == 0:
                 self.probe()
             if drop and self.random.randrange(8) == 0:
                 self.drop(self.random.choice(list(self.ledgers)))
@@ -139,9 +145,9 @@ class SimulatedOwner:
         bad = any(self.specs[event].bad for event in batch.events)
         if self.retries_left and self.random.randrange(4) == 0:
             self.retries_left -= 1
-            self.backoffs[batch] = self.now + self.random.randrange(4)
-            self.batcher.retry(batch, self.backoffs[batch])
+            self.retry(self.without_expired(batch))
         elif len(batch.events) > 1 and (bad or self.random.randrange(8) == 0):
+            self.taken_apart.add(batch.root)
             self.batcher.split(batch)
         else:
             self.answer(batch, bad=bad)
@@ -149,26 +155,56 @@ class SimulatedOwner:
     def answer(self, batch: Batch, *, bad: bool) -> None:
         """Have the results or the dead letter of a call in hand."""
         for event in batch.events:
-            lane = self.lane(event)
-            if event in self.spared and event not in self.lanes.get(lane, ()):
-                continue
-            assert self.lanes[lane].pop(0) is event
-            if not self.lanes[lane]:
-                del self.lanes[lane]
+            assert event.ledger.dropped or self.lanes[self.lane(event)][0] is event
+            self.forget(event, batch.root)
             event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
-            self.unconcluded[batch.root].discard(event)
             if bad:
                 self.dead.append(event)
-        if not self.unconcluded[batch.root]:
-            del self.unconcluded[batch.root]
         self.batcher.answered(batch)
+
+    def retry(self, batch: Batch | None) -> None:
+        """Have a batch called again, after a while or at once."""
+        if batch is not None:
+            self.backoffs[batch] = self.now + self.random.randrange(4)
+            self.batcher.retry(batch, self.backoffs[batch])
+
+    def without_expired(self, batch: Batch) -> Batch | None:
+        """What is left of a batch when the events that became too old are dead letters."""
+        if self.random.randrange(4) > 0:
+            return batch
+        expired = [event for event in batch.events if self.random.randrange(3) == 0]
+        for event in expired:
+            self.forget(event, batch.root)
+            event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+        rest = [event for event in batch.events if event not in expired]
+        if not rest:
+            self.batcher.answered(batch)
+            return None
+        if not expired:
+            return batch
+        self.taken_apart.add(batch.root)
+        old, kept = self.batcher.cut(batch, expired, rest)
+        self.batcher.answered(old)
+        return kept
+
+    def forget(self, event: Event, root: Batch) -> None:
+        """Take an answered event off the lists."""
+        lane = self.lane(event)
+        self.lanes[lane].remove(event)
+        if not self.lanes[lane]:
+            del self.lanes[lane]
+        self.unconcluded[root].discard(event)
+        if not self.unconcluded[root]:
+            del self.unconcluded[root]
 
     def probe(self) -> None:
         """Call the first event of the next batch alone."""
-        batch = self.batcher.peek(self.now)
+        lane = self.random.choice([*self.lanes.values()])[0] if self.lanes else None
+        batch = self.batcher.probe(self.now, None if lane is None else self.batcher.lane_of(lane))
         if batch is None:
             return
         first = batch.events[0]
+        self.taken_apart.add(batch.root)
         single = self.batcher.behead(batch)
         assert single.events == [first]
         self.call(single)
@@ -280,11 +316,6 @@ class SimulatedOwner:
 
     def check_that_answers_stand_in_no_gap(self) -> None:
         """Check that nothing below an answered event waits, unless a batch that is being taken apart holds its lane."""
-        held = {
-            self.lane(event)
-            for root in self.unconcluded
-            if root not in self.called or self.parts_called[root]
-            for event in root.events
-        }
+        held = {self.lane(event) for root in self.taken_apart & set(self.unconcluded) for event in root.events}
         for lane, events in self.lanes.items():
             assert lane in held or all(event.offset >= event.ledger.highest_answered for event in events)

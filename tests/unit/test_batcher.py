@@ -1,18 +1,20 @@
-"""The batcher under a simulated owner, and its trickiest cases one by one."""
+"""The batcher under a simulated owner, with any policy, load and luck, and its trickiest cases one by one."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.batcher import BatchPolicy, Ordering
+from connector.batch import Batch
+from connector.batcher import Batcher, BatchPolicy, Ordering
 from connector.event import Route
+from tests.unit.factories import make_event, make_events, make_ledger
 from tests.unit.simulated_owner import SimulatedOwner, Spec
 
 
 @st.composite
-def owners(draw: st.DrawFn, *, max_size: int = 80) -> SimulatedOwner:
-    """An owner with any policy, any load that suits its limits, and any luck."""
+def owners(draw: st.DrawFn) -> SimulatedOwner:
+    """An owner with any policy, any load and any luck."""
     policy = BatchPolicy(
         max_events=draw(st.sampled_from([1, 2, 3, 5, 8, 64])),
         max_bytes=draw(st.sampled_from([1, 20, 60, 10_000])),
@@ -35,7 +37,7 @@ def owners(draw: st.DrawFn, *, max_size: int = 80) -> SimulatedOwner:
             payload=b"x" * random.randint(1, 12),
             bad=random.random() < bad,
         )
-        for _ in range(draw(st.integers(1, max_size)))
+        for _ in range(draw(st.integers(1, 80)))
     ]
     return SimulatedOwner(policy, draw(st.integers(1, 8)), specs, random)
 
@@ -50,11 +52,11 @@ def test_every_event_leaves_exactly_once_in_order_and_within_all_bounds(owner: S
 @settings(max_examples=150, deadline=None)
 @given(owners())
 def test_probes_change_none_of_that(owner: SimulatedOwner) -> None:
-    owner.run(behead=True)
+    owner.run(probe=True)
     owner.check_that_nothing_is_left()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(owners())
 def test_the_end_of_an_epoch_takes_its_events_out_and_no_other(owner: SimulatedOwner) -> None:
     owner.run(drop=True)
@@ -62,14 +64,309 @@ def test_the_end_of_an_epoch_takes_its_events_out_and_no_other(owner: SimulatedO
 
 
 @settings(max_examples=300, deadline=None)
-@given(owners(), st.integers(0, 40), st.booleans())
-def test_a_drain_calls_what_stands_before_answered_events_and_nothing_else(
-    owner: SimulatedOwner, steps: int, behead: bool
-) -> None:
+@given(owners(), st.integers(0, 40))
+def test_a_drain_calls_what_stands_before_answered_events_and_nothing_else(owner: SimulatedOwner, steps: int) -> None:
     for _ in range(steps):
-        if owner.coming or owner.in_flight or not owner.batcher.empty:
+        if owner.busy:
             owner.step()
-        if behead:
-            owner.probe()
     owner.drain()
     owner.check_that_answers_stand_in_no_gap()
+
+
+def batcher(
+    *,
+    max_events: int = 4,
+    max_bytes: int = 1000,
+    linger: float = 0.0,
+    one_key: bool = False,
+    ordering: Ordering = Ordering.KEY,
+) -> Batcher:
+    return Batcher(BatchPolicy(max_events, max_bytes, linger, one_key, ordering))
+
+
+def take(owner: Batcher, now: float = 0.0) -> Batch:
+    """Call the batch that is due, which must be one."""
+    batch = owner.peek(now)
+    assert batch is not None
+    owner.take(batch)
+    return batch
+
+
+def answer(owner: Batcher, batch: Batch) -> None:
+    """Have the results of a batch in hand, as the owner notes it."""
+    for event in batch.events:
+        event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+    owner.answered(batch)
+
+
+def offsets(batch: Batch | None) -> list[int]:
+    return [] if batch is None else [event.offset for event in batch.events]
+
+
+# -- when a batch closes ---------------------------------------------------------------------------------------------
+
+
+def test_linger_counts_from_the_oldest_event() -> None:
+    b, ledger = batcher(linger=5.0), make_ledger()
+    b.add(make_events(ledger, "a", arrived=10.0))
+    b.add(make_events(ledger, "b", first=1, arrived=14.0))
+    assert b.peek(14.9) is None
+    assert b.wake_at() == 15.0
+    assert offsets(b.peek(15.0)) == [0, 1]
+
+
+def test_a_full_batch_does_not_wait_for_its_linger() -> None:
+    b = batcher(linger=5.0)
+    b.add(make_events(make_ledger(), "abcd"))
+    assert offsets(b.peek(0.0)) == [0, 1, 2, 3]
+
+
+def test_a_batch_grows_past_its_linger_until_a_slot_takes_it() -> None:
+    b, ledger = batcher(linger=1.0), make_ledger()
+    b.add(make_events(ledger, "a"))
+    assert offsets(b.peek(50.0)) == [0]
+    b.add(make_events(ledger, "bcde", first=1, arrived=50.0))
+    assert offsets(take(b, 50.0)) == [0, 1, 2, 3]
+    assert b.peek(50.9) is None
+    assert offsets(take(b, 51.0)) == [4]
+
+
+def test_an_event_that_no_longer_fits_closes_the_batch_and_opens_the_next() -> None:
+    b, ledger = batcher(linger=5.0, max_bytes=10), make_ledger()
+    b.add([make_event(ledger, offset, b"%d" % offset, payload=b"1234") for offset in range(3)])
+    assert offsets(take(b)) == [0, 1]
+    assert b.peek(0.0) is None
+
+
+def test_an_event_larger_than_a_body_goes_alone() -> None:
+    b, ledger = batcher(linger=5.0, max_bytes=10), make_ledger()
+    b.add([make_event(ledger, 0, b"a", payload=b"x" * 11), make_event(ledger, 1, b"b")])
+    assert offsets(take(b)) == [0]
+
+
+def test_the_body_formats_own_bytes_count() -> None:
+    b, ledger = Batcher(BatchPolicy(64, 20, 5.0, one_key=False, overhead=2, row_overhead=1)), make_ledger()
+    b.add([make_event(ledger, offset, b"%d" % offset, payload=b"12345") for offset in range(4)])
+    batch = take(b)
+    assert (offsets(batch), batch.size) == ([0, 1, 2], 20)
+
+
+def test_the_batch_with_the_oldest_event_goes_first_though_it_closed_later() -> None:
+    b, ledger = batcher(linger=5.0), make_ledger()
+    b.add([make_event(ledger, 0, b"a", arrived=0.0, route=Route("slow"))])
+    b.add(make_events(ledger, "bcde", first=1, arrived=4.0))
+    assert offsets(b.peek(4.0)) == [1, 2, 3, 4]
+    assert offsets(b.peek(5.0)) == [0]
+
+
+def test_a_part_is_as_old_as_its_oldest_event() -> None:
+    b, ledger = batcher(max_events=3), make_ledger()
+    first, second, other = (make_events(ledger, "a", first=n, arrived=float(n))[0] for n in range(3))
+    waits = make_event(ledger, 4, b"a", arrived=4.0)
+    b.add([first, second, other])
+    held = take(b, 4.0)
+    b.add([waits])
+    b.add(make_events(ledger, "bc", first=5, arrived=9.0))
+    b.answered(held)
+    batch = take(b, 9.0)
+    assert [event.arrived for event in batch.events] == [9.0, 9.0, 4.0]
+    b.split(batch)
+    assert offsets(b.peek(9.0)) == [4]
+
+
+# -- lanes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_hot_key_fills_a_batch_and_the_rest_of_it_waits_for_the_answers() -> None:
+    b = batcher(max_events=4)
+    b.add(make_events(make_ledger(), "aaaaaa"))
+    batch = take(b)
+    assert offsets(batch) == [0, 1, 2, 3]
+    assert b.peek(0.0) is None
+    b.answered(batch)
+    assert offsets(take(b)) == [4, 5]
+
+
+def test_a_hot_key_does_not_hold_up_other_keys() -> None:
+    b = batcher(max_events=2)
+    b.add(make_events(make_ledger(), "aaaabc"))
+    assert offsets(take(b)) == [0, 1]
+    assert offsets(take(b)) == [4, 5]
+
+
+def test_a_key_with_another_route_waits_for_its_earlier_event() -> None:
+    b, ledger = batcher(), make_ledger()
+    b.add([make_event(ledger, offset, b"a", route=Route(name)) for offset, name in enumerate("xyx")])
+    for offset, name in enumerate("xyx"):
+        batch = take(b)
+        assert (batch.route, offsets(batch)) == (Route(name), [offset])
+        assert b.peek(0.0) is None
+        b.answered(batch)
+
+
+def test_a_batch_that_waits_for_its_retry_holds_its_lanes() -> None:
+    b, ledger = batcher(), make_ledger()
+    b.add(make_events(ledger, "ab"))
+    batch = take(b)
+    events = batch.events
+    b.retry(batch, 7.0)
+    b.add(make_events(ledger, "ac", first=2))
+    assert offsets(take(b)) == [3]
+    assert b.peek(6.9) is None
+    assert b.wake_at() == 7.0
+    assert take(b, 7.0) is batch
+    assert batch.events is events
+    assert offsets(batch) == [0, 1]
+
+
+def test_partitions_do_not_share_lanes_of_equal_keys() -> None:
+    b = batcher(max_events=1)
+    b.add([make_event(make_ledger(partition), 0, b"a") for partition in range(2)])
+    assert {take(b).events[0].source, take(b).events[0].source} == {"inference-requests/0/0", "inference-requests/1/0"}
+
+
+def test_events_without_a_key_share_batches_and_wait_for_nothing() -> None:
+    b = batcher(max_events=2)
+    b.add(make_events(make_ledger(), "....."))
+    assert [offsets(take(b)) for _ in range(3)] == [[0, 1], [2, 3], [4]]
+
+
+def test_an_event_without_a_key_goes_alone_at_once_when_a_batch_has_one_key() -> None:
+    b, ledger = batcher(one_key=True, linger=5.0), make_ledger()
+    b.add([make_event(ledger, 0), make_event(ledger, 1, b""), make_event(ledger, 2, b""), make_event(ledger, 3, b"a")])
+    first, second = take(b), take(b)
+    assert (offsets(first), offsets(second)) == ([0], [1])
+    assert b.peek(0.0) is None
+    b.answered(second)
+    assert offsets(take(b)) == [2]
+
+
+def test_ordering_by_partition_has_one_call_a_partition_whatever_the_keys_and_holes() -> None:
+    b, ledger = batcher(max_events=2, ordering=Ordering.PARTITION), make_ledger()
+    b.add([make_event(ledger, offset, key) for offset, key in ((3, b"a"), (7, None), (8, b"b"))])
+    batch = take(b)
+    assert offsets(batch) == [3, 7]
+    assert b.peek(0.0) is None
+    b.answered(batch)
+    assert offsets(take(b)) == [8]
+
+
+def test_without_ordering_equal_keys_are_called_side_by_side() -> None:
+    b = batcher(max_events=1, ordering=Ordering.NONE)
+    b.add(make_events(make_ledger(), "aa"))
+    assert [offsets(take(b)), offsets(take(b))] == [[0], [1]]
+
+
+# -- probes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_takes_one_event_and_what_it_leaves_keeps_its_order() -> None:
+    b = batcher()
+    b.add(make_events(make_ledger(), "aab"))
+    batch = b.peek(0.0)
+    assert batch is not None
+    probe = b.behead(batch)
+    assert (b.peek(0.0), offsets(probe)) == (probe, [0])
+    b.take(probe)
+    assert b.peek(0.0) is None
+    b.answered(probe)
+    assert offsets(take(b)) == [1, 2]
+
+
+def test_a_probe_is_of_another_lane_where_one_is_due() -> None:
+    b, ledger = batcher(one_key=True), make_ledger()
+    a, other = make_events(ledger, "ab")
+    b.add([a, other])
+    assert offsets(b.probe(0.0, None)) == [0]
+    assert offsets(b.probe(0.0, b.lane_of(a))) == [1]
+    take(b)
+    assert offsets(b.probe(0.0, b.lane_of(other))) == [1]
+
+
+def test_an_expired_event_leaves_its_batch_and_the_rest_holds_its_lanes() -> None:
+    b, ledger = batcher(), make_ledger()
+    b.add(make_events(ledger, "ab"))
+    batch = take(b)
+    old, kept = b.cut(batch, batch.events[:1], batch.events[1:])
+    b.answered(old)
+    b.retry(kept, 3.0)
+    b.add(make_events(ledger, "b", first=2))
+    assert b.peek(2.0) is None
+    assert take(b, 3.0) is kept
+    b.answered(kept)
+    assert offsets(take(b, 3.0)) == [2]
+
+
+# -- the end of epochs -----------------------------------------------------------------------------------------------
+
+
+def test_a_drain_calls_only_what_stands_below_an_answered_event() -> None:
+    b, ledger = batcher(max_events=2, linger=9.0), make_ledger()
+    b.add(make_events(ledger, "abcdefg"))
+    take(b)
+    answer(b, take(b))
+    b.drain()
+    assert b.peek(0.0) is None
+
+
+def test_a_drain_ends_backoffs_and_lingers_of_what_stands_in_the_gap() -> None:
+    b, ledger = batcher(max_events=2, linger=9.0), make_ledger()
+    b.add(make_events(ledger, "abcd"))
+    backing_off = take(b)
+    b.retry(backing_off, 60.0)
+    answered = take(b)
+    b.add([make_event(ledger, 4, b"e", route=Route("slow")), *make_events(ledger, "fg", first=5)])
+    answer(b, answered)
+    answer(b, take(b))
+    b.drain()
+    assert {tuple(offsets(take(b))), tuple(offsets(take(b)))} == {(0, 1), (4,)}
+    assert b.peek(0.0) is None
+
+
+def test_an_answer_during_a_drain_brings_what_stands_below_it() -> None:
+    b, ledger = batcher(max_events=3, linger=9.0), make_ledger()
+    b.add(make_events(ledger, "abc"))
+    answered = take(b)
+    b.add([make_event(ledger, 6, b"x", route=Route("slow")), make_event(ledger, 7, b"x", route=Route("slow"))])
+    late = b.peek(9.0)
+    assert late is not None
+    b.add(make_events(ledger, "de", first=3))
+    b.take(late)
+    answer(b, answered)
+    ledger.highest_answered = 4
+    b.drain()
+    narrowed = take(b)
+    assert offsets(narrowed) == [3]
+    assert b.peek(9.0) is None
+    answer(b, late)
+    assert offsets(take(b)) == [4]
+
+
+def test_dropping_an_epoch_drops_what_waits_for_a_part_of_it() -> None:
+    b, gone, stays = batcher(), make_ledger(0), make_ledger(1)
+    b.add([*make_events(gone, "aa"), *make_events(stays, "b")])
+    batch = take(b)
+    b.split(batch)
+    first = take(b)
+    b.split(first)
+    single = take(b)
+    gone.drop()
+    b.drop(gone)
+    b.answered(single)
+    left = take(b)
+    assert [event.source for event in left.events] == ["inference-requests/1/0"]
+    b.answered(left)
+    assert b.empty
+    assert b.peek(0.0) is None
+
+
+def test_a_cleared_batcher_takes_events_as_at_the_start() -> None:
+    b, ledger = batcher(linger=1.0), make_ledger()
+    b.add(make_events(ledger, "abcde"))
+    b.retry(take(b), 5.0)
+    b.drain()
+    b.clear()
+    assert b.empty
+    assert b.wake_at() is None
+    b.add(make_events(make_ledger(epoch=2), "a"))
+    assert offsets(take(b, 1.0)) == [0]

@@ -83,8 +83,6 @@ SIZE_SENTENCES = (
     "The payload is too large.",
 )
 ROUTE_SENTENCES = (
-    "Endpoint fraud of account 1 not found.",
-    "Endpoint payload-too-large-detector of account 1 not found.",
     "Endpoint fraud-payload does not serve models larger than 2 GB.",
     "Variant v2 of endpoint fraud not found.",
     "Value at 'customAttributes' failed to satisfy constraint: Member must have length less than or equal to 1024",
@@ -245,6 +243,17 @@ def test_an_unknown_route_halts_when_the_settings_chose_it_and_blames_the_event_
     assert (split.kind, split.reason) == (SPLIT, Reason.REJECTED_ROUTE)
     dead = outcome(failure, rows=1, from_headers=True)
     assert (dead.kind, dead.reason) == (DEAD_LETTER, Reason.REJECTED_ROUTE)
+
+
+@pytest.mark.parametrize("name", ["fraud", "payload-too-large-detector"])
+def test_an_unknown_endpoint_halts_whatever_headers_chose_because_its_name_is_the_settings_own(name: str) -> None:
+    for from_headers in (False, True):
+        halted = outcome(
+            service("ValidationError", 400, f"Endpoint {name} of account 1 not found."),
+            rows=8,
+            from_headers=from_headers,
+        )
+        assert (halted.kind, halted.reason) == (HALT, Reason.MISCONFIGURED)
 
 
 def test_counts_of_other_reasons_do_not_count() -> None:

