@@ -67,4 +67,6 @@ class Batch:
         return f"Batch({self.number}, {len(self.events)} events, {self.size} bytes, {self.started} calls)"
 
     def __lt__(self, other: Batch) -> bool:
-        return (self.oldest, self.number) < (other.oldest, other.number)
+        if self.oldest == other.oldest:
+            return self.number < other.number
+        return self.oldest < other.oldest

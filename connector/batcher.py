@@ -122,14 +122,19 @@ class Batcher:
             self._close(batch)
         batch = Batch(next(self._numbers), event.route, group, event.arrived)
         self._open[group] = batch
-        heappush(self._due, (event.arrived + self._policy.linger, batch))
         batch.size = self._policy.overhead
         self._append(batch, event)
+        if batch.open:
+            heappush(self._due, (event.arrived + self._policy.linger, batch))
         return batch
 
     def _join(self, holder: Batch, event: Event) -> bool:
         """Put an event behind the earlier ones of its lane into the batch that holds them, if that still grows."""
-        return holder.open and holder.group == self._group(event) and self._append(holder, event)
+        if not holder.open:
+            return False
+        group = self._group(event)
+        # Most events share one Route object, and comparing two field by field costs more than all else here.
+        return (holder.group is group or holder.group == group) and self._append(holder, event)
 
     def _append(self, batch: Batch, event: Event) -> bool:
         size = batch.size + len(event.payload) + self._policy.row_overhead
@@ -214,11 +219,6 @@ class Batcher:
         return self._bisection.cut(batch, events, rest)
 
     @property
-    def ready(self) -> bool:
-        """Whether a closed batch is waiting for a slot."""
-        return bool(self._ready)
-
-    @property
     def empty(self) -> bool:
         """Whether no event is open, ready, backing off or behind a lane."""
         return not (self._open or self._ready or self._backoff or any(lanes.waiting for lanes in self._lanes.values()))
@@ -244,16 +244,11 @@ class Batcher:
 
     def answered(self, batch: Batch) -> None:
         """Note that every event of a batch or part has its outcome; the lanes are freed when the whole batch has."""
-        done = [batch]
-        while done:
-            ready, concluded = self._bisection.answered(done.pop())
-            for part in ready:
-                if self._prune(part):
-                    heappush(self._ready, part)
-                else:
-                    done.append(part)
-            if concluded:
-                self._free(batch.root, batch.root.events)
+        ready, concluded = self._bisection.answered(batch)
+        for part in ready:
+            heappush(self._ready, part)
+        if concluded:
+            self._free(batch.root, batch.root.events)
 
     def _free(self, batch: Batch, events: Iterable[Event]) -> None:
         """Free the lanes of these events, as far as the batch holds them."""
@@ -315,7 +310,8 @@ class Batcher:
         """
         gap_lanes = set(map(self.lane_of, gap))
         others = [event for event in batch.events if event.offset >= event.ledger.highest_answered]
-        self._keep(batch, gap)
+        batch.events = gap
+        batch.size = self._policy.overhead + sum(map(self.size_of, gap))
         for event in reversed(others):
             lane = event.key if self._by_key else self._shared_lane
             if lane is None:
@@ -325,35 +321,8 @@ class Batcher:
         self._free(batch, (event for event in others if self.lane_of(event) not in gap_lanes))
         self._close_all()
 
-    def _keep(self, batch: Batch, events: list[Event]) -> None:
-        batch.events = events
-        batch.size = self._policy.overhead + sum(map(self.size_of, events))
-
     def clear(self) -> None:
         """Forget every event, and take events as at the start."""
         for heap in (self._lanes, self._open, self._due, self._ready, self._backoff):
             heap.clear()
         self._draining = False
-
-    def drop(self, ledger: Ledger) -> None:
-        """Forget the events of a dropped ledger; those in a call are answered all the same."""
-        self._lanes.pop(ledger, None)
-        emptied = [batch for batch in self._ready if not self._prune(batch)]
-        self._ready = [batch for batch in self._ready if batch.events]
-        heapify(self._ready)
-        emptied += [batch for _, batch in self._backoff if not self._prune(batch)]
-        self._backoff = [entry for entry in self._backoff if entry[1].events]
-        heapify(self._backoff)
-        for group, batch in list(self._open.items()):
-            if not self._prune(batch):
-                del self._open[group]
-                batch.open = False
-        for batch in emptied:
-            self.answered(batch)
-
-    def _prune(self, batch: Batch) -> bool:
-        """Take the events of dropped ledgers out of a batch; False when that leaves none."""
-        kept = [event for event in batch.events if not event.ledger.dropped]
-        if len(kept) < len(batch.events):
-            self._keep(batch, kept)
-        return bool(kept)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _CSV = "text/csv"
 _JSON = "application/json"
 _JSON_LINES = "application/jsonlines"
+_BRIGHTEST = 16
+"""The largest value of a pixel in scikit-learn's digits."""
 _CONTAINER_LIMIT = 60.0
 
 
@@ -83,7 +85,8 @@ class Digits:
                 "pip install 'sagemaker-kafka-connector[demo]'."
             ) from None
         digits = load_digits()
-        self._classifier = LogisticRegression(C=0.01, max_iter=500).fit(digits.data[:train], digits.target[:train])
+        pixels = digits.data[:train] / _BRIGHTEST
+        self._classifier = LogisticRegression(max_iter=500).fit(pixels, digits.target[:train])
 
     def predict(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
         """One digit a row; a row that is not 64 numbers is refused, and with it the body."""
@@ -181,7 +184,7 @@ def _pixels(at: int, row: object) -> list[float]:
     if isinstance(row, dict):
         row = row.get("features")
     try:
-        pixels = [float(pixel) for pixel in (row.split(",") if isinstance(row, str) else row)]  # type: ignore[attr-defined]
+        pixels = [float(pixel) / _BRIGHTEST for pixel in (row.split(",") if isinstance(row, str) else row)]  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         raise ModelFailure(400, f"row {at} is not numbers") from None
     if len(pixels) != 64:

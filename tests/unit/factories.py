@@ -1,9 +1,15 @@
-"""Ledgers and events for tests."""
+"""Ledgers and events for tests, and the call of a batch."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from connector.event import Event, Route
 from connector.ledger import Ledger
+
+if TYPE_CHECKING:
+    from connector.batch import Batch
+    from connector.batcher import Batcher
 
 ROUTE = Route("fraud-detector")
 
@@ -35,3 +41,11 @@ def make_events(ledger: Ledger, keys: str, *, first: int = 0, arrived: float = 0
         make_event(ledger, first + number, None if key == "." else key.encode(), arrived=arrived)
         for number, key in enumerate(keys)
     ]
+
+
+def take(batcher: Batcher, now: float = 0.0) -> Batch:
+    """Call the batch that is due, which must be one."""
+    batch = batcher.peek(now)
+    assert batch is not None
+    batcher.take(batch)
+    return batch

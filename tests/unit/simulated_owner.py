@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from connector.batcher import Batcher, BatchPolicy, Ordering
 from connector.event import Event, Route
-from connector.ledger import Ledger
 from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:
@@ -57,10 +56,7 @@ class SimulatedOwner:
         """What is not answered of each root that was called or taken apart."""
         self.retries_left = 20 + len(specs)
         self.draining = False
-        self.dropped = False
         self.taken_apart: set[Batch] = set()
-        self.spared: set[Event] = set()
-        """Events of ended epochs that were in a call when their epoch ended."""
         self.dead: list[Event] = []
 
     # -- what the owner does -----------------------------------------------------------------------------------------
@@ -70,14 +66,12 @@ class SimulatedOwner:
         """Whether anything is left to do."""
         return bool(self.coming or self.in_flight or not self.batcher.empty)
 
-    def run(self, *, probe: bool = False, drop: bool = False) -> None:
+    def run(self, *, probe: bool = False) -> None:
         """Go on until every event is answered."""
         while self.busy:
             self.step()
             if probe and self.random.randrange(8) == 0:
                 self.probe()
-            if drop and self.random.randrange(8) == 0:
-                self.drop(self.random.choice(list(self.ledgers)))
 
     def step(self) -> None:
         """Deliver some events, or conclude a call, or let time pass; then fill the slots."""
@@ -115,7 +109,7 @@ class SimulatedOwner:
             if batch is None:
                 self.check_that_nothing_is_due()
                 return
-            if not self.draining and not self.dropped:
+            if not self.draining:
                 assert min(event.arrived for event in batch.events) >= oldest
                 oldest = min(event.arrived for event in batch.events)
             self.call(batch)
@@ -209,27 +203,6 @@ class SimulatedOwner:
         assert single.events == [first]
         self.call(single)
 
-    def drop(self, partition: int) -> None:
-        """End the epoch of a partition, and have its events read again in the next one."""
-        self.dropped = True
-        ended = self.ledgers[partition]
-        self.ledgers[partition] = Ledger(ended.topic, partition, ended.epoch + 1)
-        self.spared |= {event for batch in self.in_flight for event in batch.events if event.ledger is ended}
-        again = []
-        for lane, events in list(self.lanes.items()):
-            again += [event for event in events if event.ledger is ended]
-            self.lanes[lane] = [event for event in events if event.ledger is not ended or event in self.spared]
-            if not self.lanes[lane]:
-                del self.lanes[lane]
-        for root, events_left in list(self.unconcluded.items()):
-            events_left -= {event for event in events_left if event.ledger is ended and event not in self.spared}
-            if not events_left:
-                del self.unconcluded[root]
-        self.coming[:0] = [self.specs[event] for event in sorted(again, key=lambda event: event.offset)]
-        ended.drop()
-        self.batcher.drop(ended)
-        self.backoffs = {batch: at for batch, at in self.backoffs.items() if self.alive(batch.events)}
-
     def drain(self) -> None:
         """Take no more events, and go on for as long as the batcher gives anything out."""
         self.draining = True
@@ -249,10 +222,6 @@ class SimulatedOwner:
             return event.ledger, event.key
         return event
 
-    def alive(self, events: list[Event]) -> list[Event]:
-        """The events whose epoch has not ended."""
-        return [event for event in events if not event.ledger.dropped]
-
     def check(self, batch: Batch) -> None:
         """Check a batch that is about to be called."""
         policy, events = self.policy, batch.events
@@ -263,19 +232,18 @@ class SimulatedOwner:
         if policy.one_key:
             assert len({event.key for event in events}) == 1
             assert events[0].key or len(events) == 1
-        assert self.alive(events) == self.alive(self.called.get(batch, events))
+        assert events == self.called.get(batch, events)
         self.check_lanes(events)
         if self.draining:
             below = [event for event in events if event.offset < event.ledger.highest_answered]
             assert below == events or (below and (batch in self.called or batch.parent is not None))
-        elif batch.parent is None and batch not in self.called and not self.dropped:
+        elif batch.parent is None and batch not in self.called:
             full = len(events) == policy.max_events or batch.size + self.largest_row > policy.max_bytes
             alone = policy.one_key and not events[0].key
             assert full or alone or self.now >= min(event.arrived for event in events) + policy.linger
 
     def check_lanes(self, events: list[Event]) -> None:
         """Check that the events are the first of their lanes, in order, and that none of their lanes is in a call."""
-        assert all(not event.ledger.dropped or event in self.spared for event in events)
         busy = {self.lane(event) for batch in self.in_flight for event in batch.events}
         by_lane: dict[Any, list[Event]] = {}
         for event in events:
@@ -293,16 +261,15 @@ class SimulatedOwner:
         assert all(at > self.now for at in self.backoffs.values())
         held = {self.lane(event) for root in self.unconcluded for event in root.events}
         for lane, events in self.lanes.items():
-            if lane not in held and self.alive(events):
+            if lane not in held and events:
                 assert self.now < events[0].arrived + self.policy.linger
                 assert wake_at is not None
 
     def check_that_nothing_is_left(self) -> None:
         """Check that all events are answered, and that the batcher forgot them."""
-        assert not any(self.alive(events) for events in self.lanes.values())
-        assert not self.unconcluded or self.dropped
+        assert not any(self.lanes.values())
+        assert not self.unconcluded
         assert self.batcher.empty
-        assert not self.batcher.ready
         assert self.batcher.wake_at() is None
         assert self.batcher.peek(float("inf")) is None
         tables = (

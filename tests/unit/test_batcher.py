@@ -1,76 +1,15 @@
-"""The batcher under a simulated owner, with any policy, load and luck, and its trickiest cases one by one."""
+"""The batcher's trickiest cases, one by one."""
 
 from __future__ import annotations
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from typing import TYPE_CHECKING
 
-from connector.batch import Batch
 from connector.batcher import Batcher, BatchPolicy, Ordering
 from connector.event import Route
-from tests.unit.factories import make_event, make_events, make_ledger
-from tests.unit.simulated_owner import SimulatedOwner, Spec
+from tests.unit.factories import make_event, make_events, make_ledger, take
 
-
-@st.composite
-def owners(draw: st.DrawFn) -> SimulatedOwner:
-    """An owner with any policy, any load and any luck."""
-    policy = BatchPolicy(
-        max_events=draw(st.sampled_from([1, 2, 3, 5, 8, 64])),
-        max_bytes=draw(st.sampled_from([1, 20, 60, 10_000])),
-        linger=float(draw(st.sampled_from([0, 0, 1, 4]))),
-        one_key=draw(st.booleans()),
-        ordering=draw(st.sampled_from(Ordering)),
-        overhead=draw(st.sampled_from([0, 2])),
-        row_overhead=draw(st.sampled_from([0, 1])),
-        max_calls=draw(st.sampled_from([0, 1, 3, 64])),
-    )
-    keys = [None, b"", b"a", b"b", b"c", b"d"][: draw(st.integers(1, 6))]
-    routes = [Route("one"), Route("two")][: draw(st.integers(1, 2))]
-    partitions, bad = draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
-    random = draw(st.randoms(use_true_random=True))
-    specs = [
-        Spec(
-            partition=random.randrange(partitions),
-            key=random.choice(keys),
-            route=random.choice(routes),
-            payload=b"x" * random.randint(1, 12),
-            bad=random.random() < bad,
-        )
-        for _ in range(draw(st.integers(1, 80)))
-    ]
-    return SimulatedOwner(policy, draw(st.integers(1, 8)), specs, random)
-
-
-@settings(max_examples=300, deadline=None)
-@given(owners())
-def test_every_event_leaves_exactly_once_in_order_and_within_all_bounds(owner: SimulatedOwner) -> None:
-    owner.run()
-    owner.check_that_nothing_is_left()
-
-
-@settings(max_examples=150, deadline=None)
-@given(owners())
-def test_probes_change_none_of_that(owner: SimulatedOwner) -> None:
-    owner.run(probe=True)
-    owner.check_that_nothing_is_left()
-
-
-@settings(max_examples=150, deadline=None)
-@given(owners())
-def test_the_end_of_an_epoch_takes_its_events_out_and_no_other(owner: SimulatedOwner) -> None:
-    owner.run(drop=True)
-    owner.check_that_nothing_is_left()
-
-
-@settings(max_examples=300, deadline=None)
-@given(owners(), st.integers(0, 40))
-def test_a_drain_calls_what_stands_before_answered_events_and_nothing_else(owner: SimulatedOwner, steps: int) -> None:
-    for _ in range(steps):
-        if owner.busy:
-            owner.step()
-    owner.drain()
-    owner.check_that_answers_stand_in_no_gap()
+if TYPE_CHECKING:
+    from connector.batch import Batch
 
 
 def batcher(
@@ -82,14 +21,6 @@ def batcher(
     ordering: Ordering = Ordering.KEY,
 ) -> Batcher:
     return Batcher(BatchPolicy(max_events, max_bytes, linger, one_key, ordering))
-
-
-def take(owner: Batcher, now: float = 0.0) -> Batch:
-    """Call the batch that is due, which must be one."""
-    batch = owner.peek(now)
-    assert batch is not None
-    owner.take(batch)
-    return batch
 
 
 def answer(owner: Batcher, batch: Batch) -> None:
@@ -159,19 +90,37 @@ def test_the_batch_with_the_oldest_event_goes_first_though_it_closed_later() -> 
     assert offsets(b.peek(5.0)) == [0]
 
 
+def test_an_event_that_waited_for_its_lane_makes_its_batch_as_old_as_itself() -> None:
+    b, ledger = batcher(max_events=2, linger=9.0), make_ledger()
+    b.add(make_events(ledger, "ax"))
+    held = take(b)
+    b.add(make_events(ledger, "a", first=2, arrived=1.0))
+    b.add(make_events(ledger, "bc", first=3, arrived=2.0))
+    b.add(make_events(ledger, "d", first=5, arrived=3.0))
+    b.answered(held)
+    assert offsets(b.peek(3.0)) == [5, 2]
+
+
 def test_a_part_is_as_old_as_its_oldest_event() -> None:
     b, ledger = batcher(max_events=3), make_ledger()
-    first, second, other = (make_events(ledger, "a", first=n, arrived=float(n))[0] for n in range(3))
-    waits = make_event(ledger, 4, b"a", arrived=4.0)
-    b.add([first, second, other])
-    held = take(b, 4.0)
-    b.add([waits])
-    b.add(make_events(ledger, "bc", first=5, arrived=9.0))
+    b.add(make_events(ledger, "abx"))
+    held = take(b)
+    b.add(make_events(ledger, "a", first=3, arrived=1.0))
+    b.add(make_events(ledger, "b", first=4, arrived=2.0))
+    b.add(make_events(ledger, "c", first=5, arrived=3.0))
     b.answered(held)
-    batch = take(b, 9.0)
-    assert [event.arrived for event in batch.events] == [9.0, 9.0, 4.0]
+    batch = take(b, 3.0)
+    assert offsets(batch) == [5, 3, 4]
     b.split(batch)
-    assert offsets(b.peek(9.0)) == [4]
+    assert offsets(b.peek(3.0)) == [5, 3]
+
+
+def test_a_long_linger_keeps_no_batch_alive_that_closed_by_count() -> None:
+    b, ledger = batcher(max_events=1, linger=1e6), make_ledger()
+    for offset in range(500):
+        b.add([make_event(ledger, offset)])
+        b.answered(take(b))
+    assert len(b._due) < 100
 
 
 # -- lanes -----------------------------------------------------------------------------------------------------------
@@ -342,22 +291,17 @@ def test_an_answer_during_a_drain_brings_what_stands_below_it() -> None:
     assert offsets(take(b)) == [4]
 
 
-def test_dropping_an_epoch_drops_what_waits_for_a_part_of_it() -> None:
-    b, gone, stays = batcher(), make_ledger(0), make_ledger(1)
-    b.add([*make_events(gone, "aa"), *make_events(stays, "b")])
-    batch = take(b)
-    b.split(batch)
-    first = take(b)
-    b.split(first)
-    single = take(b)
-    gone.drop()
-    b.drop(gone)
-    b.answered(single)
-    left = take(b)
-    assert [event.source for event in left.events] == ["inference-requests/1/0"]
-    b.answered(left)
-    assert b.empty
-    assert b.peek(0.0) is None
+def test_what_a_drain_puts_back_keeps_its_place_in_its_lane() -> None:
+    b, ledger = batcher(max_events=4, linger=9.0), make_ledger()
+    b.add(make_events(ledger, "aaaaa"))
+    b.add([make_event(ledger, 8, b"x", route=Route("slow"))])
+    ledger.highest_answered = 1
+    b.drain()
+    narrowed = take(b)
+    assert offsets(narrowed) == [0]
+    ledger.highest_answered = 7
+    answer(b, narrowed)
+    assert offsets(take(b)) == [1, 2, 3, 4]
 
 
 def test_a_cleared_batcher_takes_events_as_at_the_start() -> None:
