@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector.local.kafka import LocalKafka
+from tests.integration.rig import make_rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.integration.kafka_container import KafkaContainer
+    from tests.integration.rig import Rig
 
 
 class MakeTopics(Protocol):
@@ -80,6 +82,21 @@ async def make_topics(bootstrap_servers: str) -> AsyncIterator[MakeTopics]:
         if made:
             await admin.delete_topics(made)
         await admin.close()
+
+
+@pytest.fixture
+async def rig(bootstrap_servers: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Topics, an endpoint that echoes rows, and connector processes."""
+    async with make_rig(bootstrap_servers, tmp_path) as rig:
+        await rig.make_topics()
+        yield rig
+
+
+@pytest.fixture
+async def bare_rig(bootstrap_servers: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """The same, without topics."""
+    async with make_rig(bootstrap_servers, tmp_path) as rig:
+        yield rig
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,100 @@
+"""How a process ends: in order, in time, and at once when asked twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from connector.local.faults import Fault
+from tests.integration.rig import Rig, source, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+DRAIN = 7.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_even_while_a_call_hangs(rig: Rig, number: signal.Signals) -> None:
+    rig.endpoint.faults = [Fault("hang", payload=b"hang"), Fault("delay", seconds=1.0)]
+    process = await rig.connector({"shutdown": {"drain": f"{DRAIN}s"}})
+    (hanging,) = await rig.produce([(b"stuck", b"hang,1")], partition=0)
+    others = await rig.produce([(b"k%d" % part, b"1,%d" % part) for part in range(8)], partition=1)
+
+    async def calls_are_out() -> bool:
+        return rig.endpoint.stats.in_flight >= 9
+
+    await until(calls_are_out, "the calls to be out")
+    started = time.monotonic()
+    process.signal(number)
+    assert await process.ended() == 0, process.lines()
+    assert time.monotonic() - started < DRAIN + 2
+    results = await rig.settled(rig.output, 0.3)
+    assert {source(record) for record in results} == set(others)
+    assert await rig.committed() == {0: 0, 1: 8, 2: 0, 3: 0}
+    rig.endpoint.faults = []
+    await rig.connector()
+    assert {source(record) for record in await rig.results(9)} == {*others, hanging}
+    assert len(await rig.settled(rig.output, 0.3)) == 9, "an answered event was answered again"
+
+
+async def test_a_second_signal_ends_it_at_once(rig: Rig) -> None:
+    rig.endpoint.faults = [Fault("hang")]
+    process = await rig.connector({"shutdown": {"drain": "20s"}})
+    await rig.produce([(b"k", b"1,2")])
+
+    async def call_is_out() -> bool:
+        return rig.endpoint.stats.in_flight == 1
+
+    await until(call_is_out, "the call to be out")
+    process.signal(signal.SIGTERM)
+
+    async def stopping() -> bool:
+        return '"stopping"' in process.lines()
+
+    await until(stopping, "the drain to begin")
+    started = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert await process.ended() == 1
+    assert time.monotonic() - started < 1
+
+
+async def test_a_signal_while_kafka_is_away_ends_it_soon(rig: Rig) -> None:
+    process = await rig.connector({"kafka": {"bootstrap_servers": "127.0.0.1:1"}}, wait=False)
+    await process.unready("cannot be reached")
+    started = time.monotonic()
+    await process.stop()
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kafka: {bootstrap_server: x:9092}", ["kafka.bootstrap_server", "bootstrap_servers"]),
+        ("kafka: {revoke_drain: 20s}", ["kafka.revoke_drain", "request_timeout"]),
+        ("kafka: {delivery: exactly_once}", ["kafka.delivery", "not available yet"]),
+        ("batch: {max_events: many}", ["batch.max_events"]),
+    ],
+)
+async def test_wrong_settings_are_a_sentence_and_exit_code_2(tmp_path: Path, text: str, words: list[str]) -> None:
+    config = tmp_path / "connector.yaml"
+    config.write_text(text)
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "connector", "run", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert all(word in ended.stderr for word in words), ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
