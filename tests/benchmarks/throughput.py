@@ -1,0 +1,245 @@
+"""Throughput: events/s and CPU an event of one connector process, beside a plain copy loop in the same run.
+
+`python -m tests.benchmarks.throughput` loads a topic with 1 KB events, and lets each contender empty it by turns: the copy
+loop, the connector with 256-row batches (`correlation.mode: batch`), and the connector with one event a call. CPU is user
+and system time of the measured process between its first and last tenth of the results, so that starting costs nothing.
+Timings on a shared machine are noisy; the ratios of one run, and their medians over rounds, are what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import yaml
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from rich.console import Console
+from rich.table import Table
+
+from connector.local.kafka import LocalKafka
+from tests.integration.rig import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PARTITIONS = 4
+KEYS = 10_000
+ROW = b",".join(b"%.4f" % (number / 7) for number in range(140))[:1000]
+BAR = 2.0
+"""256-row batches may cost at most this many times the copy loop's CPU an event."""
+CONTENDERS: dict[str, dict[str, Any] | None] = {
+    "copy loop": None,
+    "256-row batches": {"correlation": {"mode": "batch"}, "batch": {"max_events": 256}},
+    "one event a call": {"batch": {"max_events": 1}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One contender in one round."""
+
+    contender: str
+    events: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of CPU an event."""
+        return self.cpu_seconds / self.events * 1e6
+
+
+class Bench:
+    """A loaded topic, an endpoint that costs little in a process of its own, and the contenders."""
+
+    def __init__(self, bootstrap_servers: str, folder: Path, events: int) -> None:
+        self._servers = bootstrap_servers
+        self._folder = folder
+        self._events = events
+        self._run = uuid.uuid4().hex[:8]
+        self._input = f"bench-in-{self._run}"
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+
+    async def load(self) -> None:
+        """Fill the input topic."""
+        await self._admin.start()
+        await self._admin.create_topics([NewTopic(self._input, PARTITIONS, 1)])
+        producer = AIOKafkaProducer(bootstrap_servers=self._servers, linger_ms=20, max_batch_size=256 * 1024)
+        async with producer:
+            for start in range(0, self._events, 2000):
+                numbers = range(start, min(start + 2000, self._events))
+                sent = [
+                    await producer.send(
+                        self._input,
+                        b"%d,%s" % (n, ROW),
+                        key=b"key-%05d" % (n % KEYS),
+                        headers=[("trace", b"%016x" % n)],
+                    )
+                    for n in numbers
+                ]
+                await asyncio.gather(*sent)
+
+    async def measure(self, contender: str, number: int, events: int) -> Measurement:
+        """Let one contender empty the topic, or the first `events` of it."""
+        output, letters = f"bench-out-{self._run}-{number}", f"bench-dlq-{self._run}-{number}"
+        await self._admin.create_topics([NewTopic(output, PARTITIONS, 1), NewTopic(letters, 1, 1)])
+        settings = CONTENDERS[contender]
+        endpoint: asyncio.subprocess.Process | None = None
+        if settings is None:
+            arguments = ["tests.benchmarks.copy_loop", self._servers, self._input, output, str(events)]
+        else:
+            port = free_port()
+            endpoint = await _python(
+                *("-m", "connector", "local", "endpoint", "--model", "constant", "--port", str(port)), quiet=True
+            )
+            config = self._folder / f"{number}.yaml"
+            config.write_text(yaml.safe_dump(self._settings(settings, port, output, letters, number)))
+            arguments = ["connector", "run", "--config", str(config)]
+        process = await _python("-m", *arguments, quiet=True)
+        try:
+            return await self._watch(contender, process, output, events)
+        finally:
+            for child in (process, endpoint):
+                if child is not None and child.returncode is None:
+                    child.terminate()
+                    await child.wait()
+            await self._admin.delete_topics([output, letters])
+
+    def _settings(self, settings: dict[str, Any], port: int, output: str, letters: str, number: int) -> dict[str, Any]:
+        return {
+            "kafka": {
+                "bootstrap_servers": self._servers,
+                "group_id": f"bench-{self._run}-{number}",
+                "input_topic": self._input,
+                "output_topic": output,
+                "dead_letter_topic": letters,
+            },
+            "endpoint": {"name": "local", "region": "us-east-1", "url": f"http://127.0.0.1:{port}"},
+            "concurrency": {"max_in_flight": 16},
+            "web": {"host": "127.0.0.1", "port": free_port()},
+            "log": {"level": "WARNING"},
+            **settings,
+        }
+
+    async def _watch(
+        self, contender: str, process: asyncio.subprocess.Process, output: str, events: int
+    ) -> Measurement:
+        """CPU and time between a tenth and nine tenths of the results."""
+        measured = psutil.Process(process.pid)
+        parts = [TopicPartition(output, part) for part in range(PARTITIONS)]
+        marks: list[tuple[int, float, float]] = []
+        end = time.monotonic() + 300
+        async with AIOKafkaConsumer(bootstrap_servers=self._servers) as consumer:
+            while not marks or marks[-1][0] < events * 0.9:
+                if process.returncode is not None or time.monotonic() > end:
+                    raise RuntimeError(f"{contender} did not come to its end: {marks[-1:]}")
+                there = sum((await consumer.end_offsets(parts)).values())
+                cpu = measured.cpu_times()
+                if there >= events * 0.1:
+                    marks.append((there, time.monotonic(), cpu.user + cpu.system))
+                await asyncio.sleep(0.02)
+        (first, began, spent), (last, ended, total) = marks[0], marks[-1]
+        if last == first:
+            raise RuntimeError(f"{contender} was too quick to measure: use more --events")
+        return Measurement(contender, last - first, ended - began, total - spent)
+
+    async def close(self) -> None:
+        """Remove the topic."""
+        await self._admin.delete_topics([self._input])
+        await self._admin.close()
+
+
+async def _python(*arguments: str, quiet: bool) -> asyncio.subprocess.Process:
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("CONNECTOR_")}
+    environment |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+    silence = asyncio.subprocess.DEVNULL if quiet else None
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=silence, stderr=silence, env=environment
+    )
+
+
+async def run(bootstrap_servers: str, events: int, rounds: int, say: Any) -> list[Measurement]:
+    """Measure every contender in turn, so many rounds."""
+    measured = []
+    with tempfile.TemporaryDirectory(prefix="connector-bench-") as folder:
+        bench = Bench(bootstrap_servers, Path(folder), events)
+        say(f"loading {events:,} events of 1 KB into {PARTITIONS} partitions")
+        await bench.load()
+        number = 0
+        for one in range(rounds):
+            for contender in CONTENDERS:
+                number += 1
+                # One event a call takes a hundred times the work: a part of the topic tells as much.
+                count = events if contender != "one event a call" else max(500, events // 20)
+                result = await bench.measure(contender, number, count)
+                say(
+                    f"round {one + 1}: {contender}: {result.rate:,.0f} events/s, {result.cpu_us:.1f} us of CPU an event"
+                )
+                measured.append(result)
+        await bench.close()
+    return measured
+
+
+def summary(measured: Sequence[Measurement]) -> dict[str, dict[str, float]]:
+    """Medians of each contender, and of its CPU as a ratio to the copy loop's of the same round."""
+    by = {name: [one for one in measured if one.contender == name] for name in CONTENDERS}
+    baseline = [one.cpu_us for one in by["copy loop"]]
+    return {
+        name: {
+            "events_per_second": statistics.median(one.rate for one in ones),
+            "cpu_us_per_event": statistics.median(one.cpu_us for one in ones),
+            "cpu_ratio": statistics.median(one.cpu_us / base for one, base in zip(ones, baseline, strict=True)),
+        }
+        for name, ones in by.items()
+    }
+
+
+def main() -> int:
+    """Run it; with --check, exit code 1 when the bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=60_000, help="events in the topic (60000)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (3)")
+    parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
+    parser.add_argument("--check", action="store_true", help=f"exit 1 when 256-row batches cost over {BAR} copy loops")
+    options = parser.parse_args()
+    console = Console(stderr=options.json, soft_wrap=True, highlight=False)
+    with ExitStack() as stack:
+        servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+        if servers is None:
+            servers = stack.enter_context(LocalKafka(progress=console.print)).bootstrap_servers
+        measured = asyncio.run(run(servers, options.events, options.rounds, console.print))
+    medians = summary(measured)
+    if options.json:
+        print(json.dumps({"measurements": [asdict(one) for one in measured], "medians": medians}, indent=2))
+    else:
+        table = Table(title=f"Medians of {options.rounds} rounds", title_justify="left")
+        for column in ("contender", "events/s", "CPU us an event", "times the copy loop"):
+            table.add_column(column, justify="left" if column == "contender" else "right")
+        for name, row in medians.items():
+            table.add_row(
+                name, f"{row['events_per_second']:,.0f}", f"{row['cpu_us_per_event']:.1f}", f"{row['cpu_ratio']:.2f}"
+            )
+        console.print(table)
+    return int(options.check and medians["256-row batches"]["cpu_ratio"] > BAR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
