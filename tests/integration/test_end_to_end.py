@@ -67,7 +67,7 @@ async def test_results_belong_to_their_events_and_say_which_row_of_which_call_th
 
 async def test_batch_mode_mixes_keys_under_an_id_that_stays_the_same_when_the_batch_is_sent_again(rig: Rig) -> None:
     rig.endpoint.faults = [Fault("throttle", every=2)]
-    await rig.connector({"correlation": {"mode": "batch"}})
+    await rig.connector({"correlation": {"mode": "batch"}, "kafka": {"compression": "zstd"}})
     await rig.produce(keyed(200))
     results = await rig.results(200)
     ids = {dict(record.headers)["inference-id"] for record in results}
