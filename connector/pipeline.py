@@ -11,7 +11,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -21,7 +22,7 @@ from connector.batcher import Batcher, BatchPolicy, Ordering
 from connector.call import Call, Failure, Response
 from connector.dead_letter import dead_letter
 from connector.errors import MalformedResponse
-from connector.formats import body_format
+from connector.formats import format_named
 from connector.gate import Gate
 from connector.guard import Guard
 from connector.halt import Halt
@@ -88,7 +89,7 @@ class Pipeline:
         self._limiter = limiter
         self._metrics = metrics
         self._log = structlog.get_logger("connector.pipeline")
-        batch, self._format = settings.batch, body_format(settings.request.format)
+        batch, self._format = settings.batch, format_named(settings.request.format)
         fmt = self._format
         self._batcher = Batcher(
             BatchPolicy(
@@ -110,7 +111,7 @@ class Pipeline:
         self._gate = Gate(Guard(settings.dead_letter.window, settings.dead_letter.max_ratio), Halt())
         self._destination: Destination
         self._room: Callable[[], None]
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._successes: Counter[Route] = Counter()
         self._held: list[Outgoing] = []
@@ -165,9 +166,9 @@ class Pipeline:
             batcher.take(batch)
             if batch.parent is None and batch.started == 1:
                 self._metrics.queue_seconds.observe(now - batch.oldest)
-            task = asyncio.create_task(self._call(batch, limiter.start(batch.size, now)))
+            task = asyncio.create_task(self._call(batch))
             self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            task.add_done_callback(partial(self._ended, limiter.start(batch.size, now), self._era))
         self._let_one_go(now)
         if starved is not self._starved:
             self._starved = starved
@@ -198,12 +199,15 @@ class Pipeline:
         if self._gate.closed:
             # A probe that is due and was not given waits for a batch, and that for its linger or for events.
             probe_at = self._gate.wake_at()
-            at = probe_at if probe_at is None or probe_at > now else at
+            if probe_at is None or probe_at > now:
+                at = probe_at
+            elif at is not None and at <= now:
+                at = None  # what is due waits for a slot, or for the probe that is out: the end of a call pumps
         if at is not None and not self._starved:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
 
-    async def _call(self, batch: Batch, slot: Slot) -> None:
-        """Make one call and conclude it; a slot is given back whatever happens."""
+    async def _call(self, batch: Batch) -> Reason | None:
+        """Make one call and conclude it; gives the reason of its outcome, None when it broke or came too late."""
         era, metrics = self._era, self._metrics
         events = batch.events
         first = events[0]
@@ -211,30 +215,35 @@ class Pipeline:
             inference_id = key_id(first.key, first.ledger.topic, first.ledger.partition, first.offset)
         else:
             inference_id = batch_id((event.ledger.topic, event.ledger.partition, event.offset) for event in events)
-        body = self._format.join([event.payload for event in events])
-        call = Call(batch.route, inference_id, body, self._format.content_type, self._format.accept)
-        reason: Reason | None = None
         started = now = time.monotonic()
         metrics.calling.start(started)
         try:
+            body = self._format.join([event.payload for event in events])
+            call = Call(batch.route, inference_id, body, self._format.content_type, self._format.accept)
             reply = await self._invoker.invoke(call)
             now = time.monotonic()
             metrics.call_seconds.observe(now - started)
             metrics.batch_events.observe(len(events))
-            if era == self._era:
-                reason = self._conclude(batch, call, reply, now)
+            return self._conclude(batch, call, reply, now) if era == self._era else None
         except Exception as error:  # noqa: BLE001
             # A fault of ours: the batch is kept, and the log has the traceback.
             self._log.exception(LogEvent.CALL_BROKE, batch_id=batch.number, inference_id=inference_id)
             if era == self._era:
-                self._gate.abandoned(now)
+                if self._gate.is_probe(batch):
+                    self._gate.abandoned(now)
+                batch.attempts[Reason.SERVICE_UNAVAILABLE] += 1
                 self._retry(batch, Outcome(Kind.RETRY, Reason.SERVICE_UNAVAILABLE, repr(error)))
+            return None
         finally:
-            now = time.monotonic()
-            metrics.calling.stop(now)
-            self._limiter.finish(slot, reason, now)
-            if era == self._era:
-                self._pump()
+            metrics.calling.stop(time.monotonic())
+
+    def _ended(self, slot: Slot, era: int, task: asyncio.Task[Reason | None]) -> None:
+        """Give the slot of a call back, whatever became of it: one that is cancelled before its first step runs nothing."""
+        self._calls.discard(task)
+        self._limiter.finish(slot, None if task.cancelled() else task.result(), time.monotonic())
+        # A drain that has cancelled its calls makes no others; but events of a later era may wait for this slot.
+        if era == self._era or not self._draining:
+            self._pump()
 
     def _conclude(self, batch: Batch, call: Call, reply: Reply, now: float) -> Reason:
         """Do what the end of a call means; gives the reason of its outcome."""
@@ -305,7 +314,8 @@ class Pipeline:
 
     def _try_again(self, batch: Batch, outcome: Outcome, now: float) -> None:
         """Call the events of a batch again: all of them after a backoff, or its halves."""
-        self._say(batch, outcome, now)
+        if outcome.kind is not Kind.HALT:
+            self._say(batch, outcome, now)
         if self._draining and outcome.kind is not Kind.SPLIT:
             return  # the next owner reads it again
         if outcome.kind is Kind.SPLIT:
@@ -412,6 +422,9 @@ class Pipeline:
         topic = self._settings.kafka.output_topic
         message = f"The result takes {size} bytes, more than max.message.bytes of topic {topic}."
         self._bury([result.event], outcomes.unanswerable(Reason.TOO_LARGE, message))
+        if not self._draining:
+            # The guard may hold it, and without a call or another event nothing else sets the timer of its probe.
+            self._pump()
 
     # -- the end of epochs -------------------------------------------------------------------------------------------
 

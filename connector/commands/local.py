@@ -7,7 +7,7 @@ import contextlib
 import re
 import signal
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +86,7 @@ def kafka(port: int, brokers: int, data: Path | None, topics: tuple[tuple[str, i
       connector local kafka --port 9192 --brokers 3 --data /tmp/kafka
     """
     console = Console(soft_wrap=True, highlight=False)
-    stopped = threading.Event()
-    with _sentences(), _on_signals(stopped.set):
+    with _sentences(), _interruptible():
         cluster = LocalKafka(brokers, port=port, data=data, progress=console.print)
         with cluster:
             cluster.create_topics(dict(topics), replication=min(brokers, 3))
@@ -97,8 +96,9 @@ def kafka(port: int, brokers: int, data: Path | None, topics: tuple[tuple[str, i
             console.print("  connector local endpoint")
             console.print("\nCtrl-C stops it." if data else "\nCtrl-C stops it and removes its data.")
             sys.stdout.flush()
-            while not stopped.wait(0.5):
+            while True:
                 cluster.check()
+                time.sleep(0.5)
 
 
 @local.command()
@@ -205,14 +205,17 @@ def _sentences() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _on_signals(act: Any) -> Iterator[None]:
-    """SIGTERM and SIGINT end the wait; while Kafka still starts they end the start."""
+def _interruptible() -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT end what runs, as Ctrl-C does; later ones must not cut the cleaning up short."""
 
-    def handle(number: int, _frame: object) -> None:
-        act()
+    def handle(_number: int, _frame: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:

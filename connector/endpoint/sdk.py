@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aioboto3
 import aiohttp
+from aiobotocore.session import AioSession, get_session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,6 +30,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from connector.call import Failure, Response, Transport
@@ -72,7 +74,7 @@ class SdkInvoker:
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
-        self._region = region or _default_region()
+        self._region = region or _default_region(_core())
         self._url = url
         self._config = Config(
             # Attempts are counted once, by the pipeline.
@@ -84,17 +86,23 @@ class SdkInvoker:
         )
         # The SDK's read timeout starts again with every byte.
         self._limit = connect_timeout + read_timeout
-        self._clients = contextlib.AsyncExitStack()
+        self._clients: list[tuple[float, contextlib.AsyncExitStack]] = []
+        # Every client has a session of its own; shared, what they read of the SDK's data is read and kept once.
+        self._loader = create_loader()
         self._client: Any = None
         self._renewed = time.monotonic()
         self._renewing = asyncio.Lock()
 
     async def start(self) -> None:
         """Make the client."""
-        session = aioboto3.Session(region_name=self._region)
-        self._client = await self._clients.enter_async_context(
+        core = _core()
+        core.register_component("data_loader", self._loader)
+        session = aioboto3.Session(botocore_session=core, region_name=self._region)
+        opened = contextlib.AsyncExitStack()
+        self._client = await opened.enter_async_context(
             session.client("sagemaker-runtime", endpoint_url=self._url, config=self._config)
         )
+        self._clients.append((time.monotonic(), opened))
 
     async def invoke(self, call: Call) -> Reply:
         """Make one call; every exception of the SDK becomes a Failure."""
@@ -126,20 +134,30 @@ class SdkInvoker:
         async with self._renewing:
             if time.monotonic() - self._renewed > _RENEWAL_INTERVAL:
                 self._renewed = time.monotonic()
-                # Calls in flight still use the old client, which ends with the process.
-                with contextlib.suppress(BotoCoreError):
+                with contextlib.suppress(BotoCoreError, StartupError):
                     await self.start()
+                # Calls in flight still use an old client, for as long as a call may last.
+                while len(self._clients) > 1 and time.monotonic() - self._clients[1][0] > self._limit:
+                    await self._clients.pop(0)[1].aclose()
 
     async def stop(self) -> None:
         """Close the connections."""
-        await self._clients.aclose()
+        while self._clients:
+            await self._clients.pop()[1].aclose()
 
 
-def _default_region() -> str:
+def _core() -> AioSession:
+    """A session of the SDK's core; raises StartupError when the SDK's configuration cannot be read."""
+    core = get_session()
     try:
-        region = aioboto3.Session().region_name
+        core.get_scoped_config()
     except BotoCoreError as error:
         raise StartupError(f"the AWS SDK cannot start: {error}") from None
+    return core
+
+
+def _default_region(core: AioSession) -> str:
+    region = core.get_config_variable("region")
     if region is None:
         raise StartupError("no AWS region is known: set endpoint.region, or AWS_REGION in the environment")
     return str(region)
@@ -162,7 +180,15 @@ def _refusal(error: ClientError, size: int) -> Failure:
 
 
 def _transport_failure(error: Exception, size: int) -> Failure:
+    if isinstance(error, EndpointConnectionError) and not _never_connected(error):
+        return Failure(transport=Transport.RESET, message=str(error), body_size=size)
     for types, transport in _TRANSPORTS:
         if isinstance(error, types):
             return Failure(transport=transport, message=str(error) or type(error).__name__, body_size=size)
     return Failure(transport=Transport.RESET, message=f"{type(error).__name__}: {error}", body_size=size)
+
+
+def _never_connected(error: EndpointConnectionError) -> bool:
+    """The SDK has one exception for a connection that never came about and for one that broke while it was used."""
+    cause = getattr(error, "kwargs", {}).get("error")
+    return not isinstance(cause, aiohttp.ClientError) or isinstance(cause, aiohttp.ClientConnectorError)

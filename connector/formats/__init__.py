@@ -22,7 +22,7 @@ _ALL: tuple[BodyFormat, ...] = (Raw(), Csv(), JsonLines(), JsonInstances(), Json
 FORMATS: Mapping[str, BodyFormat] = MappingProxyType({fmt.name: fmt for fmt in _ALL})
 
 
-def body_format(name: str) -> BodyFormat:
+def format_named(name: str) -> BodyFormat:
     """The body format of that name; raises SettingsError, naming those that exist, when there is none."""
     try:
         return FORMATS[name]

@@ -94,11 +94,10 @@ def _lines(body: bytes, rows: int) -> list[bytes]:
     if b'"' in text:
         lines = _scan(_NEXT_ROW, text, rows)
     else:
-        # Counted before it is split, so that a response of nothing but newlines costs no list of them.
-        found = text.count(b"\n") + 1
-        if found not in (1, rows):
-            raise _miscounted(found, rows)
-        lines = text.split(b"\n")
+        # Split no further than it can be right, so that a response of nothing but newlines costs no list of them.
+        lines = text.split(b"\n", rows)
+        if len(lines) not in (1, rows):
+            raise _miscounted(text.count(b"\n") + 1, rows)
     return [line.removesuffix(b"\r") for line in lines] if b"\r" in text else lines
 
 

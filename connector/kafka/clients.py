@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from connector.kafka import repairs
 from connector.kafka.security import client_options
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def _ms(seconds: float) -> int:
 
 def common(settings: Settings) -> dict[str, Any]:
     """What every client of Kafka is given; raises SettingsError when the security settings cannot work."""
+    repairs.create_no_topics()
     kafka = settings.kafka
     return {
         "bootstrap_servers": kafka.bootstrap_servers,

@@ -18,6 +18,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from connector.errors import ConnectorError
 from connector.kafka import repairs
+from connector.kafka.explanation import explain
 from connector.log_events import LogEvent
 
 if TYPE_CHECKING:
@@ -134,12 +135,14 @@ class Outbox:
                     self.problem = None
                 await self._publish(producer)
             except (ConnectorError, KafkaError, OSError, TimeoutError) as error:
-                problem = f"publishing to {self.topic} fails: {error!r}"
+                problem = f"publishing to {self.topic} fails: {explain(error)}"
                 if problem != self.problem:
                     self._log.warning(
                         LogEvent.PUBLISH_FAILED, topic=self.topic, error=repr(error), pending=self._pending
                     )
                 self.problem = problem
+                if isinstance(error, MessageSizeTooLargeError):
+                    backoff = _BACKOFF[0]  # the next try is another one
             finally:
                 if producer is not None:
                     await self._give_up(producer)
@@ -243,7 +246,7 @@ class Outbox:
         if len(sent) == 1:
             self.max_message_bytes = min(self.max_message_bytes, record_size(sent[0]) - 1)
         else:
-            self._batch_bytes = max(min(self._batch_bytes, self.max_message_bytes) // 2, 1024)
+            self._batch_bytes = max(min(self._batch_bytes, sum(map(record_size, sent))) // 2, 128)
 
     def _count(self, pending: int) -> None:
         if pending and not self._pending:

@@ -11,12 +11,15 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import aiokafka
+import aiokafka.client
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.errors import StartupError
 
@@ -30,6 +33,15 @@ def check_version(version: str = aiokafka.__version__) -> None:
             f"aiokafka {version} is installed, but this connector repairs private parts of it and was tried only with "
             f"{', '.join(sorted(TRIED))}; install that version"
         )
+
+
+def create_no_topics() -> None:
+    """Let no client of this process create a topic by asking about it.
+
+    aiokafka leaves that to the brokers, and by default they create: a topic that is deleted while we work would be back
+    at once, with the brokers' number of partitions, and nobody would hear of it.
+    """
+    aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
 
 
 def keep_poll_detection(consumer: AIOKafkaConsumer) -> None:

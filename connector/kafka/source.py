@@ -20,7 +20,6 @@ from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
     IllegalStateError,
-    KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -29,6 +28,7 @@ from aiokafka.errors import (
 
 from connector.event import Event
 from connector.kafka import clients, repairs, topics
+from connector.kafka.explanation import explain, is_denial
 from connector.ledger import Ledger
 from connector.log_events import LogEvent
 
@@ -93,6 +93,7 @@ class Source(ConsumerRebalanceListener):
         self._unreadable: dict[TopicPartition, int] = {}
         self._heard = time.monotonic()
         self._topic_id: Any = None
+        self._topic_missing = False
         self._said: str | None = None
         self._stopping = False
         self.joined = False
@@ -160,7 +161,7 @@ class Source(ConsumerRebalanceListener):
                     tasks.create_task(self._commit_regularly())
                     tasks.create_task(self._watch_topic(consumer))
             except* (KafkaError, OSError, TimeoutError) as errors:
-                self._say(f"Kafka at {self._kafka.bootstrap_servers}: {_sentence(_first(errors))}; trying again")
+                self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
             except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
                 self._log.exception(LogEvent.SOURCE_FAILED)
                 self._say(f"the Kafka consumer failed: {_first(errors)!r}; replacing it")
@@ -186,7 +187,8 @@ class Source(ConsumerRebalanceListener):
             try:
                 found = await topics.look_up(options, wanted, kafka.request_timeout)
             except (KafkaError, OSError, TimeoutError) as error:
-                self._say(f"Kafka at {kafka.bootstrap_servers} cannot be reached: {_sentence(error)}; trying again")
+                what = "denies access" if is_denial(error) else "cannot be reached"
+                self._say(f"Kafka at {kafka.bootstrap_servers} {what}: {explain(error)}; trying again")
             else:
                 missing = [name for name in wanted if name not in found]
                 if not missing:
@@ -200,6 +202,7 @@ class Source(ConsumerRebalanceListener):
     async def _start(self) -> AIOKafkaConsumer:
         found = await self.find_topics()
         self._topic_id = found[self._kafka.input_topic].id
+        self._topic_missing = False
         consumer = clients.consumer(self._settings)
         self._consumer = consumer
         self._heard = time.monotonic()
@@ -227,7 +230,7 @@ class Source(ConsumerRebalanceListener):
                 return
             except KafkaError as error:
                 failures += 1
-                self._say(f"events of {self._kafka.input_topic} cannot be read: {_sentence(error)}; trying again")
+                self._say(f"events of {self._kafka.input_topic} cannot be read: {explain(error)}; trying again")
                 if failures >= _FAILURES_BEFORE_REPLACEMENT or repairs.heartbeat_died(consumer):
                     raise
                 await asyncio.sleep(_RETRY[0] * 2**failures)
@@ -255,8 +258,8 @@ class Source(ConsumerRebalanceListener):
             for record in records:
                 key, value, headers = record.key, record.value, record.headers
                 size = (len(key) if key else 0) + (len(value) if value else 0)
-                if headers:
-                    size += sum([len(name) + len(data or b"") for name, data in headers])
+                for name, data in headers:
+                    size += len(name) + (len(data) if data else 0)
                 event = Event(ledger, record.offset, key, value, headers, record.timestamp, now, size)
                 if ledger.deliver(event):
                     events.append(event)
@@ -382,14 +385,16 @@ class Source(ConsumerRebalanceListener):
                 async with asyncio.timeout(self._kafka.request_timeout):
                     await self._place(waiting)
             except (KafkaError, OSError, TimeoutError) as error:
-                self._say(f"the offsets of {self._kafka.group_id} cannot be read: {_sentence(error)}; trying again")
+                self._say(f"the offsets of {self._kafka.group_id} cannot be read: {explain(error)}; trying again")
             except Exception as error:  # noqa: BLE001 - left alone, the partitions would stay paused for ever
                 self._log.exception(LogEvent.SOURCE_FAILED)
                 self._say(f"no position was found: {error!r}; trying again")
             if waiting & set(self._unreadable) or any(self._ledgers[tp].positioning for tp in waiting):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, longest)
-        self._say(None)
+        # A topic that is gone leaves nothing to place, and is no less missing.
+        if not self._topic_missing:
+            self._say(None)
 
     async def _place(self, waiting: set[TopicPartition]) -> None:
         """Find the position of each of these partitions, where there is one, and let it be fetched."""
@@ -476,7 +481,7 @@ class Source(ConsumerRebalanceListener):
 
     async def _watch_topic(self, consumer: AIOKafkaConsumer) -> None:
         """Notice what a paused partition does not: a topic that was created again, and retention that passed us."""
-        topic, missing = self._kafka.input_topic, False
+        topic = self._kafka.input_topic
         while True:
             await asyncio.sleep(self._kafka.metadata_max_age)
             placed = {tp: ledger for tp, ledger in self._ledgers.items() if not ledger.positioning}
@@ -487,11 +492,11 @@ class Source(ConsumerRebalanceListener):
             except (KafkaError, OSError, TimeoutError):
                 continue
             if found is None:
-                missing = True
+                self._topic_missing = True
                 self._say(f"topic {topic} does not exist any more: create it, and work goes on")
                 continue
-            if missing:
-                missing = False
+            if self._topic_missing:
+                self._topic_missing = False
                 self._say(None)
             placed = {tp: ledger for tp, ledger in placed.items() if self._ledgers.get(tp) is ledger}
             passed = [tp for tp, ledger in placed.items() if begins[tp] > (ledger.next_offset or 0)]
@@ -517,10 +522,10 @@ class Source(ConsumerRebalanceListener):
             offsets = {tp: OffsetAndMetadata(value, "") for tp, (_, value) in due.items()}
             await asyncio.wait_for(consumer.commit(offsets), limit)
         except (CommitFailedError, IllegalStateError) as error:
-            self._log.info(LogEvent.COMMIT_REFUSED, error=_sentence(error))
+            self._log.info(LogEvent.COMMIT_REFUSED, error=explain(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the next commit has it all
             self._metrics.commit_failures.inc()
-            self._log.warning(LogEvent.COMMIT_FAILED, error=_sentence(error))
+            self._log.warning(LogEvent.COMMIT_FAILED, error=explain(error))
         else:
             self._last_commit = time.monotonic()
             for ledger, value in due.values():
@@ -558,13 +563,3 @@ def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _sentence(error: BaseException) -> str:
-    """An error of Kafka in a few words."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, KafkaConnectionError | ConnectionError):
-        return "no broker takes a connection"
-    text = str(error)
-    return text if len(text) > 3 else type(error).__name__

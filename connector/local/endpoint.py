@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections import Counter, deque
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
@@ -67,7 +67,7 @@ class Stats:
     rows: int = 0
     in_flight: int = 0
     max_in_flight: int = 0
-    by_status: Counter[str] = field(default_factory=Counter)
+    by_status: dict[str, int] = field(default_factory=dict)
 
 
 class LocalEndpoint:
@@ -177,7 +177,8 @@ class LocalEndpoint:
         finally:
             seen.finished = time.time()
             stats.in_flight -= 1
-            stats.by_status[str(seen.status)] += 1
+            status = str(seen.status)
+            stats.by_status[status] = stats.by_status.get(status, 0) + 1
 
     async def _answer(
         self, request: web.BaseRequest, name: str, body: bytes, content_type: str, seen: SeenCall

@@ -21,7 +21,7 @@ MAX_BODY = 6 << 20
 HEADER = "X-Amzn-SageMaker-"
 
 _AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=[\w/+=.-]+/(?P<date>\d{8})/(?P<region>[a-z0-9-]+)/(?P<service>[a-z-]+)"
+    r"AWS4-HMAC-SHA256 Credential=[\w/+=.-]+/(?P<date>\d{8})/(?P<region>[a-z0-9-]+)/(?P<service>[a-z0-9-]+)"
     r"/aws4_request, ?SignedHeaders=[a-z0-9;-]+, ?Signature=[0-9a-f]{64}"
 )
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connector.errors import MalformedResponse, SettingsError
-from connector.formats import FORMATS, body_format
+from connector.formats import FORMATS, format_named
 from connector.formats.body_format import BodyFormat
 
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -137,9 +137,9 @@ def test_a_response_with_a_prediction_too_few_or_too_many_is_malformed(fmt: Body
 
 
 def test_a_format_is_found_by_its_name() -> None:
-    assert {name: body_format(name).name for name in FORMATS} == {name: name for name in FORMATS}
+    assert {name: format_named(name).name for name in FORMATS} == {name: name for name in FORMATS}
 
 
 def test_an_unknown_format_is_named_beside_those_that_exist() -> None:
     with pytest.raises(SettingsError, match=r"'parquet'.*raw, csv, json_lines, json_instances, json_array"):
-        body_format("parquet")
+        format_named("parquet")

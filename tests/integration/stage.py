@@ -1,0 +1,252 @@
+"""Stage: an input topic, a consumer group, and the sources that work on them within a test."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import uuid
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from connector.kafka.source import Source
+from connector.metrics import Metrics
+from connector.settings import Settings, parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from connector.event import Event
+
+_LIMITS = {
+    "session_timeout": "6s",
+    "rebalance_timeout": "10s",
+    "revoke_drain": "1s",
+    "request_timeout": "4s",
+    "metadata_max_age": "500ms",
+    "commit_interval": "100ms",
+}
+"""Time limits that a test can wait for."""
+
+
+async def until(condition: Callable[[], Any | Awaitable[Any]], limit: float = 15.0) -> None:
+    """Wait until a condition holds; it may be a coroutine function. Raises AssertionError after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while True:
+        holds = condition()
+        if inspect.isawaitable(holds):
+            holds = await holds
+        if holds:
+            return
+        assert time.monotonic() < deadline, f"not within {limit:g} s: {inspect.getsource(condition).strip()}"
+        await asyncio.sleep(0.02)
+
+
+class Recorder:
+    """A downstream that keeps what it is given, and completes it at once unless it is to `hold` it."""
+
+    def __init__(self) -> None:
+        self.consuming = True
+        self.hold = False
+        self.events: list[Event] = []
+        self.drains = 0
+        self.forgotten = 0
+        self.draining: Callable[[], Awaitable[None]] | None = None
+        """What a drain waits for."""
+
+    def deliver(self, events: list[Event]) -> None:
+        """Keep events."""
+        self.events += events
+        if not self.hold:
+            self.complete(events)
+
+    async def drain(self, calls_until: float, published_until: float) -> None:
+        """Count the drain, and wait for what it is to wait for."""
+        self.drains += 1
+        if self.draining is not None:
+            await self.draining()
+
+    def forget(self) -> None:
+        """Count the end of epochs."""
+        self.forgotten += 1
+
+    def complete(self, events: list[Event]) -> None:
+        """Mark events complete."""
+        for event in events:
+            event.ledger.complete(event)
+
+    def offsets(self, partition: int = 0) -> list[int]:
+        """The offsets of what came, in that order."""
+        return [event.offset for event in self.events if event.ledger.partition == partition]
+
+
+class Working:
+    """A source at work, and the recorder behind it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.recorder = Recorder()
+        self.metrics = Metrics(time.monotonic)
+        self.source = Source(settings, self.metrics)
+        self.source.attach(self.recorder)
+        self._task = asyncio.create_task(self.source.run())
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer:
+        """The consumer of the moment."""
+        assert self.source._consumer is not None
+        return self.source._consumer
+
+    @property
+    def coordinator(self) -> Any:
+        """The consumer's membership."""
+        return self.consumer._coordinator
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partitions that have a position."""
+        return {ledger.partition for ledger in self.source.ledgers if not ledger.positioning}
+
+    def count(self, name: str) -> float:
+        """The value of a counter."""
+        return self.metrics.registry.get_sample_value(f"connector_{name}_total") or 0.0
+
+    async def pause(self) -> None:
+        """Stop consuming, and wait until no fetch is under way that could notice anything."""
+        self.recorder.consuming = False
+        await until(self.consumer.paused)
+        await until(lambda: not self.consumer._fetcher._in_flight)
+
+    async def stop(self) -> None:
+        """Leave the group, and end."""
+        await self.source.stop(0.5, 2.0)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+class Stage:
+    """An input topic with `partitions`, a group without commits, and what a test does with them."""
+
+    def __init__(self, servers: str, admin: AIOKafkaAdminClient, producer: AIOKafkaProducer) -> None:
+        name = uuid.uuid4().hex[:12]
+        self.servers = servers
+        self.admin = admin
+        self.group = f"group-{name}"
+        self.topic, self.output, self.letters = (f"{label}-{name}" for label in ("input", "output", "letters"))
+        self.stack = AsyncExitStack()
+        self._producer = producer
+        self._made: set[str] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, servers: str) -> AsyncIterator[Stage]:
+        """A stage without topics, cleared when it closes."""
+        async with AsyncExitStack() as clients:
+            admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+            clients.push_async_callback(admin.close)
+            await admin.start()
+            producer = AIOKafkaProducer(bootstrap_servers=servers, metadata_max_age_ms=500)
+            clients.push_async_callback(producer.stop)
+            await producer.start()
+            stage = cls(servers, admin, producer)
+            clients.push_async_callback(stage._clear)
+            async with stage.stack:
+                yield stage
+
+    async def _clear(self) -> None:
+        if self._made:
+            await self.admin.delete_topics(list(self._made))
+
+    async def create(self, partitions: int = 1) -> None:
+        """Create the topics that are missing."""
+        wanted = {self.topic: partitions, self.output: 1, self.letters: 1}
+        missing = [NewTopic(name, count, 1) for name, count in wanted.items() if name not in self._made]
+        response = await self.admin.create_topics(missing)
+        assert all(code == 0 for _, code, *_ in response.topic_errors), response
+        self._made |= set(wanted)
+
+    async def create_again(self) -> None:
+        """Delete the input topic, and create another of its name."""
+        await self.admin.delete_topics([self.topic])
+        self._made.discard(self.topic)
+        async with asyncio.timeout(10):
+            while True:
+                # The name is taken until the deletion is through.
+                response = await self.admin.create_topics([NewTopic(self.topic, 1, 1)])
+                if response.topic_errors[0][1] == 0:
+                    break
+                await asyncio.sleep(0.05)
+        self._made.add(self.topic)
+
+    async def add_partitions(self, total: int) -> None:
+        """Let the input topic have `total` partitions."""
+        await self.admin.create_partitions({self.topic: NewPartitions(total)})
+
+    async def configure(self, topic: str, config: dict[str, str]) -> None:
+        """Change settings of a topic."""
+        await self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
+
+    async def delete_records(self, before: int) -> None:
+        """Let the input topic begin at an offset, as retention does."""
+        await self.admin.delete_records({TopicPartition(self.topic, 0): RecordsToDelete(before)})
+
+    async def produce(self, count: int, partition: int = 0) -> None:
+        """Add events to the input topic."""
+        async with asyncio.timeout(15):
+            while partition not in (await self._producer.partitions_for(self.topic)):
+                await self._producer.client.force_metadata_update()
+            futures = [await self._producer.send(self.topic, b"%d" % n, partition=partition) for n in range(count)]
+            await asyncio.gather(*futures)
+
+    async def committed(self, partition: int = 0) -> int | None:
+        """What the group has committed, as the broker tells an administrator."""
+        tp = TopicPartition(self.topic, partition)
+        while True:
+            answer = await self.admin.list_consumer_group_offsets(self.group, partitions=[tp])
+            if tp in answer:
+                offset = answer[tp].offset
+                return None if offset < 0 else offset
+
+    async def commit(self, offset: int, partition: int = 0) -> None:
+        """Commit as a person does whose tool resets the offsets of a group without members."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.servers, group_id=self.group, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            tp = TopicPartition(self.topic, partition)
+            consumer.assign([tp])
+            await asyncio.wait_for(consumer.commit({tp: offset}), 10)
+        finally:
+            await consumer.stop()
+
+    async def members(self) -> int:
+        """How many members the group has."""
+        response = (await self.admin.describe_consumer_groups([self.group]))[0]
+        _, _, _, _, _, members, *_ = response.groups[0]
+        return len(members)
+
+    def settings(self, **kafka: object) -> Settings:
+        """Settings with short time limits; durations as they are written."""
+        own = {
+            "bootstrap_servers": self.servers,
+            "group_id": self.group,
+            "input_topic": self.topic,
+            "output_topic": self.output,
+            "dead_letter_topic": self.letters,
+        }
+        return parse({"kafka": own | _LIMITS | kafka})
+
+    def work(self, settings: Settings | None = None) -> Working:
+        """Start a source; it stops with the stage."""
+        working = Working(settings or self.settings())
+        self.stack.push_async_callback(working.stop)
+        return working
+
+    async def worker(self, settings: Settings | None = None) -> Working:
+        """Start a source, and wait until its partitions have positions."""
+        working = self.work(settings)
+        await until(lambda: working.source.joined and working.source.problem is None)
+        await until(lambda: all(not ledger.positioning for ledger in working.source.ledgers))
+        return working

@@ -1,0 +1,344 @@
+"""Every way to prove oneself to Kafka, with the connector's own clients, and what is said when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+from aiohttp import web
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import TopicAuthorizationFailedError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from connector.kafka import clients, topics
+from connector.kafka.outbox import Outbox
+from connector.local.broker_settings import ListenerSecurity
+from connector.local.kafka import LocalKafka
+from connector.log_events import LogEvent
+from connector.metrics import Stopwatch
+from connector.outgoing import Outgoing
+from tests.integration.stage import Stage, until
+from tests.unit.factories import make_event, make_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from connector.settings import Settings
+    from tests.integration.conftest import Certificates
+
+pytestmark = pytest.mark.integration
+
+PASSWORDS = {"admin": "admin-secret", "service": "service-secret"}
+
+
+@pytest.fixture(scope="module")
+def sasl(certificates: Certificates) -> Iterator[LocalKafka]:
+    """A broker with TLS where clients log in, by every mechanism, and `service` may do only what it is allowed."""
+    security = ListenerSecurity("SASL_SSL", users=PASSWORDS, certificate=certificates.broker, authorizer=True)
+    with LocalKafka(security=security) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="module")
+def tls(certificates: Certificates) -> Iterator[LocalKafka]:
+    """A broker with TLS that knows a client by its certificate, where it has one; without, it may do everything."""
+    security = ListenerSecurity(
+        "SSL", certificate=certificates.broker, client_authority=certificates.authority, authorizer=True
+    )
+    with LocalKafka(security=security, properties={"listener.name.client.ssl.client.auth": "requested"}) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+async def sasl_stage(sasl: LocalKafka) -> AsyncIterator[Stage]:
+    async with Stage.open(sasl.admin_servers) as stage:
+        await stage.create()
+        yield stage
+
+
+@pytest.fixture
+async def tls_stage(tls: LocalKafka) -> AsyncIterator[Stage]:
+    async with Stage.open(tls.admin_servers) as stage:
+        await stage.create()
+        yield stage
+
+
+def json_web_token(user: str, life: float = 600) -> str:
+    """An unsecured token: https://kafka.apache.org/documentation/#security_sasl_oauthbearer"""
+    parts: list[dict[str, object]] = [{"alg": "none"}, {"sub": user, "iat": time.time(), "exp": time.time() + life}]
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
+
+
+def publish(settings: Settings, topic: str, value: bytes) -> tuple[Outbox, list[Outgoing], asyncio.Task[None]]:
+    """An outbox at work with one result."""
+    acknowledged: list[Outgoing] = []
+    outbox = Outbox(
+        topic,
+        lambda *, max_batch_size: clients.producer(settings, max_batch_size=max_batch_size),
+        acknowledged=acknowledged.extend,
+        too_large=lambda *_: None,
+        busy=Stopwatch(),
+        log=structlog.get_logger("test"),
+    )
+    outbox.append([Outgoing(make_event(make_ledger(), 0), b"key", value, [], time.time_ns() // 1_000_000)])
+    return outbox, acknowledged, asyncio.create_task(outbox.run())
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def pass_one_event(stage: Stage, settings: Settings) -> None:
+    """Publish an event with our producer, and read it with our consumer."""
+    working = stage.work(settings)
+    _, acknowledged, task = publish(settings, stage.topic, b"event")
+    try:
+        await until(lambda: acknowledged)
+        await until(lambda: [event.value for event in working.recorder.events] == [b"event"])
+        await until(lambda: committed(stage))
+    finally:
+        await end(task)
+
+
+async def committed(stage: Stage) -> bool:
+    return await stage.committed() == 1
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_a_user_with_a_password_publishes_and_reads(
+    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates, mechanism: str
+) -> None:
+    await pass_one_event(sasl_stage, with_password(sasl, sasl_stage, certificates, mechanism=mechanism))
+
+
+def with_password(kafka: LocalKafka, stage: Stage, certificates: Certificates, **security: object) -> Settings:
+    user = {"username": "admin", "password": PASSWORDS[str(security.get("username", "admin"))], "mechanism": "PLAIN"}
+    trust = {"protocol": "SASL_SSL", "ca_file": str(certificates.authority)}
+    return stage.settings(bootstrap_servers=kafka.bootstrap_servers, security=trust | user | security)
+
+
+async def test_a_token_of_a_file_publishes_and_reads(
+    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(json_web_token("admin") + "\n")
+    await pass_one_event(sasl_stage, with_token(sasl, sasl_stage, certificates, oauth_token_file=tmp_path / "token"))
+
+
+def with_token(kafka: LocalKafka, stage: Stage, certificates: Certificates, **security: object) -> Settings:
+    trust = {"protocol": "SASL_SSL", "ca_file": str(certificates.authority), "mechanism": "OAUTHBEARER"}
+    return stage.settings(bootstrap_servers=kafka.bootstrap_servers, security=trust | security)
+
+
+async def test_a_token_of_a_server_publishes_and_reads(
+    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers["Authorization"])
+        return web.json_response({"access_token": json_web_token("admin"), "expires_in": 600})
+
+    app = web.Application()
+    app.router.add_post("/token", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        settings = with_token(
+            sasl,
+            sasl_stage,
+            certificates,
+            oauth_token_url=f"http://127.0.0.1:{port}/token",
+            oauth_client_id="connector",
+            oauth_client_secret="client-secret",
+        )
+        await pass_one_event(sasl_stage, settings)
+    finally:
+        await runner.cleanup()
+    assert set(asked) == {"Basic " + base64.b64encode(b"connector:client-secret").decode()}
+
+
+async def test_without_a_client_certificate_a_client_publishes_and_reads(
+    tls: LocalKafka, tls_stage: Stage, certificates: Certificates
+) -> None:
+    await pass_one_event(tls_stage, with_certificate(tls, tls_stage, certificates))
+
+
+def with_certificate(kafka: LocalKafka, stage: Stage, certificates: Certificates, **security: object) -> Settings:
+    trust = {"protocol": "SSL", "ca_file": str(certificates.authority)}
+    return stage.settings(bootstrap_servers=kafka.bootstrap_servers, security=trust | security)
+
+
+async def test_a_client_is_known_by_its_certificate_and_publishes_and_reads_when_it_may(
+    tls: LocalKafka, tls_stage: Stage, certificates: Certificates
+) -> None:
+    settings = with_certificate(tls, tls_stage, certificates, cert_file=str(certificates.client))
+    working = tls_stage.work(settings)
+    await until(lambda: "denie" in (working.source.problem or ""))
+    for topic in (tls_stage.topic, tls_stage.output, tls_stage.letters):
+        await asyncio.to_thread(tls.allow, "CN=client", "topic", topic, "READ", "WRITE")
+    await asyncio.to_thread(tls.allow, "CN=client", "group", tls_stage.group, "READ")
+    await until(lambda: working.source.problem is None and working.source.joined)
+    await working.stop()
+    await pass_one_event(tls_stage, settings)
+
+
+async def refused(
+    stage: Stage, settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """What source and outbox say when they are not let in, once, without a traceback or a secret; they keep trying."""
+    attempts = 0
+    look_up = topics.look_up
+
+    async def counted(*args: Any) -> dict[str, topics.Topic]:
+        nonlocal attempts
+        attempts += 1
+        return await look_up(*args)
+
+    monkeypatch.setattr(topics, "look_up", counted)
+    with structlog.testing.capture_logs() as lines:
+        working = stage.work(settings)
+        outbox, acknowledged, task = publish(settings, stage.topic, b"event")
+        try:
+            await until(lambda: attempts >= 3 and working.source.problem and outbox.problem)
+            assert not task.done()
+        finally:
+            await end(task)
+        problem = working.source.problem
+    assert problem is not None
+    assert acknowledged == []
+    assert [line["problem"] for line in lines if line["event"] == LogEvent.SOURCE_PROBLEM] == [problem]
+    assert not [line for line in lines if line.get("exc_info")]
+    assert not [record for record in caplog.records if record.exc_info]
+    said = " ".join([problem, str(outbox.problem), *(str(line) for line in lines), caplog.text])
+    assert not [word for word in ("wrong-secret", "Traceback") if word in said]
+    return problem
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+async def test_a_wrong_password_is_a_sentence(
+    sasl: LocalKafka,
+    sasl_stage: Stage,
+    certificates: Certificates,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    mechanism: str,
+) -> None:
+    settings = with_password(sasl, sasl_stage, certificates, mechanism=mechanism, password="wrong-secret")
+    problem = await refused(sasl_stage, settings, caplog, monkeypatch)
+    print(problem)
+    assert f"Kafka at {sasl.bootstrap_servers} denies access: the broker refuses the login" in problem
+
+
+async def test_a_broker_of_another_authority_is_a_sentence(
+    tls: LocalKafka,
+    tls_stage: Stage,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stranger = tmp_path / "stranger.pem"
+    stranger.write_bytes(self_signed())
+    settings = tls_stage.settings(
+        bootstrap_servers=tls.bootstrap_servers, security={"protocol": "SSL", "ca_file": str(stranger)}
+    )
+    problem = await refused(tls_stage, settings, caplog, monkeypatch)
+    assert "certificate is not trusted" in problem
+
+
+async def test_a_client_certificate_of_another_authority_is_a_sentence(
+    tls: LocalKafka,
+    tls_stage: Stage,
+    certificates: Certificates,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stranger = tmp_path / "stranger.pem"
+    stranger.write_bytes(self_signed())
+    settings = with_certificate(tls, tls_stage, certificates, cert_file=str(stranger))
+    problem = await refused(tls_stage, settings, caplog, monkeypatch)
+    print(problem)
+    assert "TLS" in problem
+
+
+def self_signed() -> bytes:
+    """Key and certificate of an authority that nobody knows, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stranger")])
+    at = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(at - datetime.timedelta(hours=1))
+        .not_valid_after(at + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+async def test_a_refused_token_is_a_sentence_and_the_next_one_is_taken(
+    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(json_web_token("admin", life=-600))
+    settings = with_token(sasl, sasl_stage, certificates, oauth_token_file=token)
+    working = sasl_stage.work(settings)
+    outbox, acknowledged, task = publish(settings, sasl_stage.topic, b"event")
+    try:
+        await until(lambda: working.source.problem and outbox.problem)
+        print(working.source.problem, outbox.problem)
+        token.write_text(json_web_token("admin"))
+        await until(lambda: acknowledged and working.recorder.offsets() == [0])
+        assert (working.source.problem, outbox.problem) == (None, None)
+    finally:
+        await end(task)
+
+
+async def test_a_denied_topic_is_an_error_and_denied_limits_are_none(
+    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates
+) -> None:
+    settings = with_password(sasl, sasl_stage, certificates, username="service")
+    client = AIOKafkaClient(**clients.common(settings))
+    try:
+        await client.bootstrap()
+        with pytest.raises(TopicAuthorizationFailedError, match=sasl_stage.topic):
+            await topics.describe(client, [sasl_stage.topic])
+        await asyncio.to_thread(sasl.allow, "service", "topic", sasl_stage.topic, "READ")
+        await until(lambda: described(client, sasl_stage.topic))
+        found = await topics.describe_with_limits(client, [sasl_stage.topic])
+        assert found[sasl_stage.topic].max_message_bytes is None
+        await asyncio.to_thread(sasl.allow, "service", "topic", sasl_stage.topic, "DESCRIBE_CONFIGS")
+        await until(lambda: limited(client, sasl_stage.topic))
+    finally:
+        await client.close()
+
+
+async def described(client: AIOKafkaClient, topic: str) -> bool:
+    try:
+        return topic in await topics.describe(client, [topic])
+    except TopicAuthorizationFailedError:
+        return False
+
+
+async def limited(client: AIOKafkaClient, topic: str) -> bool:
+    return (await topics.describe_with_limits(client, [topic]))[topic].max_message_bytes == 1_048_588
