@@ -322,6 +322,8 @@ class Pipeline:
             self._batcher.split(batch)
         elif outcome.kind is Kind.HALT:
             self._batcher.retry(batch, now)
+            if outcome.reason is Reason.ACCESS_DENIED:
+                self._renew_credentials()  # that there are better ones may be how it is mended
             if self._gate.halt.begin(outcome.reason.value, outcome.message, now):
                 self._log.error(LogEvent.HALTED, reason=outcome.reason.value, problem=outcome.message)
             self._room()
@@ -330,15 +332,18 @@ class Pipeline:
 
     def _retry(self, batch: Batch, outcome: Outcome) -> None:
         if outcome.reason is Reason.CREDENTIALS:
-            renewal = asyncio.create_task(self._invoker.renew_credentials())
-            self._calls.add(renewal)
-            renewal.add_done_callback(self._calls.discard)
+            self._renew_credentials()
         retry = self._settings.retry
         kept = batch if retry.max_age is None else self._expire(batch, retry.max_age, outcome)
         if kept is not None:
             attempt = max(0, kept.attempts[outcome.reason] - 1)
             delay = full_jitter(attempt, retry.initial, retry.max, random.random())  # noqa: S311
             self._batcher.retry(kept, time.monotonic() + delay)
+
+    def _renew_credentials(self) -> None:
+        renewal = asyncio.create_task(self._invoker.renew_credentials())
+        self._calls.add(renewal)
+        renewal.add_done_callback(self._calls.discard)
 
     def _expire(self, batch: Batch, max_age: float, outcome: Outcome) -> Batch | None:
         """Dead-letter the events of a batch that are older than `max_age` seconds; gives what is left of it."""

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
+import click
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 
 from connector.demo.demo import INPUT
 from connector.demo.workload import workload
 
 
-async def produce(bootstrap_servers: str, events: int) -> None:
-    """Produce so many events, and the broken ones."""
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=5) as producer:
-        items = workload(events)
+@click.command()
+@click.argument("servers")
+@click.argument("events", type=click.IntRange(1), default=500)
+def produce(servers: str, events: int) -> None:
+    """Produce so many of the demo's events to the Kafka at SERVERS, and the three broken ones."""
+    click.echo(f"produced {asyncio.run(_produce(servers, events))} events to {INPUT}")
+
+
+async def _produce(servers: str, events: int) -> int:
+    items = workload(events)
+    producer = AIOKafkaProducer(bootstrap_servers=servers, linger_ms=5)
+    try:
+        await producer.start()
         await asyncio.gather(*[await producer.send(INPUT, item.value, key=item.key) for item in items])
-    sys.stdout.write(f"produced {len(items)} events to {INPUT}\n")
+    except KafkaConnectionError:
+        raise click.ClickException(f"No Kafka answers at {servers}; the demo prints its address.") from None
+    finally:
+        await producer.stop()
+    return len(items)
 
 
 if __name__ == "__main__":
-    asyncio.run(produce(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 500))
+    produce()

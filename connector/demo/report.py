@@ -24,7 +24,6 @@ class Report:
 
     events: int
     results: int = 0
-    calls: int = 0
     milliseconds: list[int] = field(default_factory=list)
     correct: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
@@ -43,41 +42,83 @@ def make_report(
 ) -> Report:
     """Compare what came with what was produced; `items` are by `topic/partition/offset`.
 
+    A result is joined with the capture line of its InferenceId whose input has the hash `inference-call`.
     `devices` are the InferenceIds that captures may have, None when they are not keys.
     """
     report = Report(events=len(items), results=len(results))
     lines = list(captures)
-    rows = {sha256(line.input or b"").hexdigest()[:16]: (line.input or b"").split(b"\n") for line in lines}
+    rows = {
+        (line.inference_id, sha256(line.input or b"").hexdigest()[:16]): (line.input or b"").split(b"\n")
+        for line in lines
+    }
     report.captures = len(lines)
+    sources = Counter(_source(record) for record in results)
     for record in results:
         headers = dict(record.headers)
-        item = items[headers["inference-source"].decode()]
+        item = items[_source(record)]
         report.milliseconds.append(record.timestamp - int(headers["inference-event-timestamp"]))
         report.correct += record.value.decode() == item.label
-        body, index = rows.get(headers["inference-call"].decode(), []), int(headers["inference-batch-index"])
+        call = headers["inference-id"].decode(), headers["inference-call"].decode()
+        body, index = rows.get(call, []), int(headers["inference-batch-index"])
         report.joined += index < len(body) and body[index] == item.value
-    report.calls = len({dict(record.headers)["inference-call"] for record in results})
-    report.dead_letters.update(dict(record.headers)["inference-error"].decode() for record in letters)
+    report.dead_letters.update(_reason(letter) for letter in letters)
     if devices is not None:
         report.keyed_captures = sum(line.inference_id in devices for line in lines)
-    good = sum(item.label is not None for item in items.values())
-    if report.results != good:
-        report.problems.append(f"{good} events have a row to answer, but {report.results} results came")
-    if len(letters) != len(items) - good:
-        report.problems.append(f"{len(items) - good} events were broken, but {len(letters)} dead letters came")
-    if report.joined != report.results:
-        report.problems.append(f"only {report.joined} of {report.results} results were found in the capture files")
-    if report.keyed_captures is not None and report.keyed_captures != report.captures:
-        report.problems.append("some capture lines have an inferenceId that is not a device name")
+    report.problems += [*_missing(items, sources, letters), *_misjudged(items, sources, letters), *_disjoint(report)]
     return report
+
+
+def _missing(items: Mapping[str, Item], results: Counter[str], letters: Sequence[ConsumerRecord]) -> Iterable[str]:
+    """What is said of events without an answer, or with more than one."""
+    buried = Counter(_source(letter) for letter in letters)
+    unanswered = [source for source in items if source not in results and source not in buried]
+    if unanswered:
+        yield f"{len(unanswered)} of {len(items)} events have neither a result nor a dead letter, {unanswered[0]} for one"
+    repeated = [source for source, count in (results + buried).items() if count > 1]
+    if repeated:
+        yield f"{len(repeated)} events were answered more than once, {repeated[0]} for one"
+
+
+def _misjudged(items: Mapping[str, Item], results: Iterable[str], letters: Sequence[ConsumerRecord]) -> Iterable[str]:
+    """What is said of an event that got the other kind of answer, another reason, or a dead letter unlike itself."""
+    for source in results:
+        if items[source].label is None:
+            yield f"the event {source} is broken, but it has a result instead of a dead letter"
+    for letter in letters:
+        source, reason, item = _source(letter), _reason(letter), items[_source(letter)]
+        if reason != item.reason:
+            message = dict(letter.headers)["inference-error-message"].decode()
+            yield f"the event {source} was dead-lettered as {reason} ({message}), not as {item.reason or 'any'}"
+        if (letter.key, letter.value) != (item.key, item.value):
+            yield f"the dead letter of {source} does not have the key and value of its event"
+
+
+def _disjoint(report: Report) -> Iterable[str]:
+    """What is said of results and captures that do not belong together."""
+    if report.joined != report.results:
+        yield f"only {report.joined} of {report.results} results were found in the capture files"
+    if report.keyed_captures is not None and report.keyed_captures != report.captures:
+        strange = report.captures - report.keyed_captures
+        yield f"{strange} of {report.captures} capture lines have an inferenceId that is not a device name"
+
+
+def _source(record: ConsumerRecord) -> str:
+    source: bytes = dict(record.headers)["inference-source"]
+    return source.decode()
+
+
+def _reason(letter: ConsumerRecord) -> str:
+    reason: bytes = dict(letter.headers)["inference-error"]
+    return reason.decode()
 
 
 def _rows(report: Report) -> Iterable[tuple[str, str]]:
     times = sorted(report.milliseconds) or [0]
     yield "events produced", f"{report.events:,}"
     yield "results", f"{report.results:,}"
-    yield "calls with results", f"{report.calls:,}"
-    yield "events a call", f"{report.results / max(1, report.calls):.1f}"
+    # One capture line a call that was answered; hashes of bodies would not do, because two calls may have equal bodies.
+    yield "calls with results", f"{report.captures:,}"
+    yield "events a call", f"{report.results / max(1, report.captures):.1f}"
     yield "produced to result, p50", f"{times[len(times) // 2]:,} ms"
     yield "produced to result, p99", f"{times[min(len(times) - 1, len(times) * 99 // 100)]:,} ms"
     yield "accuracy against the labels", f"{100 * report.correct / max(1, report.results):.1f} %"

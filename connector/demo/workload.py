@@ -10,21 +10,22 @@ DEVICES = tuple(f"device-{number:02}" for number in range(60))
 TRAINED = 898
 """The images that the model is trained on; the rest of the 1,797 are the events."""
 _BURST = 15
-BROKEN: tuple[tuple[str, bytes | None], ...] = (
-    ("a row with a newline in it", b"0,1,2\n3,4,5"),
-    ("no value at all", None),
-    ("a row of 3 numbers instead of 64", b"1,2,3"),
+BROKEN: tuple[tuple[bytes | None, str], ...] = (
+    (b"0,1,2\n3,4,5", "undecodable"),  # two rows
+    (None, "empty"),
+    (b"1,2,3", "rejected_by_model"),  # 3 numbers instead of 64
 )
-"""Events that cannot be answered, each for a reason of its own."""
+"""Values that cannot be answered, each with the reason that its dead letter must give."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One event of the demo; `label` is the digit that the image shows, None of a broken event."""
+    """One event of the demo: `label` is the digit that the image shows, and `reason` why a broken one is dead-lettered."""
 
     key: bytes
     value: bytes | None
-    label: str | None
+    label: str | None = None
+    reason: str | None = None
 
 
 def workload(events: int) -> list[Item]:
@@ -43,6 +44,7 @@ def workload(events: int) -> list[Item]:
         # A device reports several readings at a time, so that calls of one key have something to batch.
         key = DEVICES[number // _BURST % len(DEVICES)].encode()
         items.append(Item(key, row.encode(), str(labels[number % len(labels)])))
-    for number, (_, value) in enumerate(BROKEN):
-        items.insert((number + 1) * events // (len(BROKEN) + 1), Item(DEVICES[number].encode(), value, None))
+    for number, (value, reason) in enumerate(BROKEN):
+        place = (number + 1) * events // (len(BROKEN) + 1)
+        items.insert(place, Item(DEVICES[number].encode(), value, reason=reason))
     return items

@@ -74,7 +74,8 @@ class SdkInvoker:
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
-        self._region = region or _default_region(_core())
+        core = _core()
+        self._region = region or _default_region(core)
         self._url = url
         self._config = Config(
             # Attempts are counted once, by the pipeline.
@@ -90,11 +91,18 @@ class SdkInvoker:
         # Every client has a session of its own; shared, what they read of the SDK's data is read and kept once.
         self._loader = create_loader()
         self._client: Any = None
+        self._clientless = "the client was not started"
         self._renewed = time.monotonic()
         self._renewing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Make the client."""
+        """Make a client; where the SDK finds no usable credentials, calls fail until a renewal finds some."""
+        try:
+            await self._open()
+        except (BotoCoreError, StartupError) as error:
+            self._clientless = str(error)
+
+    async def _open(self) -> None:
         core = _core()
         core.register_component("data_loader", self._loader)
         session = aioboto3.Session(botocore_session=core, region_name=self._region)
@@ -106,6 +114,8 @@ class SdkInvoker:
 
     async def invoke(self, call: Call) -> Reply:
         """Make one call; every exception of the SDK becomes a Failure."""
+        if self._client is None:
+            return Failure(transport=Transport.NO_CREDENTIALS, message=self._clientless, body_size=len(call.body))
         arguments = {"ContentType": call.content_type, "Accept": call.accept, **dict(call.route.members)}
         try:
             async with asyncio.timeout(self._limit):
@@ -134,8 +144,7 @@ class SdkInvoker:
         async with self._renewing:
             if time.monotonic() - self._renewed > _RENEWAL_INTERVAL:
                 self._renewed = time.monotonic()
-                with contextlib.suppress(BotoCoreError, StartupError):
-                    await self.start()
+                await self.start()
                 # Calls in flight still use an old client, for as long as a call may last.
                 while len(self._clients) > 1 and time.monotonic() - self._clients[1][0] > self._limit:
                     await self._clients.pop(0)[1].aclose()
@@ -159,7 +168,7 @@ def _core() -> AioSession:
 def _default_region(core: AioSession) -> str:
     region = core.get_config_variable("region")
     if region is None:
-        raise StartupError("no AWS region is known: set endpoint.region, or AWS_REGION in the environment")
+        raise StartupError("no AWS region is known: set endpoint.region, or AWS_DEFAULT_REGION in the environment")
     return str(region)
 
 
@@ -171,12 +180,17 @@ def _refusal(error: ClientError, size: int) -> Failure:
     return Failure(
         code=details.get("Code"),
         status=response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
-        message=details.get("Message"),
+        message=_text(details.get("Message")),
         original_status=int(original) if original is not None else None,
-        original_message=response.get("OriginalMessage"),
-        log_stream=response.get("LogStreamArn"),
+        original_message=_text(response.get("OriginalMessage")),
+        log_stream=_text(response.get("LogStreamArn")),
         body_size=size,
     )
+
+
+def _text(member: object) -> str | None:
+    """A member as text: the SDK hands on whatever JSON a proxy may have put there."""
+    return None if member is None else str(member)
 
 
 def _transport_failure(error: Exception, size: int) -> Failure:

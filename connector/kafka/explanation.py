@@ -46,7 +46,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS fails: {error.reason or error}"
     if isinstance(error, kafka_errors.KafkaConnectionError | ConnectionError):
-        return "no broker takes a connection"
+        # A broker that refuses a client's certificate says so after the handshake (TLS 1.3).
+        return explain(error.__cause__) if isinstance(error.__cause__, ssl.SSLError) else "no broker takes a connection"
     return _text(error)
 
 

@@ -18,12 +18,15 @@ import aiokafka
 import aiokafka.client
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.conn import OAuthAuthenticator
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.errors import StartupError
 
 TRIED = frozenset({"0.14.0"})
+
+_step = OAuthAuthenticator.step
 
 
 def check_version(version: str = aiokafka.__version__) -> None:
@@ -42,6 +45,22 @@ def create_no_topics() -> None:
     at once, with the brokers' number of partitions, and nobody would hear of it.
     """
     aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+
+def hear_refused_tokens() -> None:
+    """Let a broker's refusal of a token end the login.
+
+    aiokafka takes any answer to a token for a yes. The broker waits for the end of the refusal (RFC 7628, section 3.2.3),
+    so every request that follows is answered with nonsense: a cluster without brokers, and a start that hangs.
+    """
+    OAuthAuthenticator.step = _step_of_a_login
+
+
+async def _step_of_a_login(authenticator: OAuthAuthenticator, answer: bytes | None) -> tuple[bytes, bool] | None:
+    if authenticator._token_sent and answer:
+        raise kafka_errors.SaslAuthenticationFailed(f"the token is refused: {answer.decode(errors='replace')[:300]}")
+    step: tuple[bytes, bool] | None = await _step(authenticator, answer)
+    return step
 
 
 def keep_poll_detection(consumer: AIOKafkaConsumer) -> None:
@@ -154,15 +173,26 @@ async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
     work: its records appear later.
     """
     producer._closed = True
-    producer._message_accumulator._closed = True
-    producer._message_accumulator.fail_all(kafka_errors.ProducerClosed())
+    accumulator = producer._message_accumulator
+    accumulator._closed = True
+    # A batch that waits for its next try is taken out twice once it has failed, and the second time raises.
+    accumulator._pending_batches = _Forgiving(accumulator._pending_batches)
+    accumulator.fail_all(kafka_errors.ProducerClosed())
     task = producer._sender.sender_task
     if task is not None and not task.done():
+        # Aiokafka's own callback takes every idempotent producer for a transactional one, and raises.
+        task.remove_done_callback(producer._sender._fail_all)
         task.add_done_callback(_take_exception)
         task.cancel()
         await asyncio.wait([task], timeout=limit)
     with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
         await asyncio.wait_for(producer.client.close(), limit)
+
+
+class _Forgiving(set[Any]):
+    """A set from which may be removed what is not there."""
+
+    remove = set.discard
 
 
 def _take_exception(task: asyncio.Task[Any]) -> None:

@@ -484,6 +484,9 @@ class Source(ConsumerRebalanceListener):
         topic = self._kafka.input_topic
         while True:
             await asyncio.sleep(self._kafka.metadata_max_age)
+            if self._stopping:
+                # A client that is closed would open another connection, and nobody would close that one.
+                return
             placed = {tp: ledger for tp, ledger in self._ledgers.items() if not ledger.positioning}
             try:
                 async with asyncio.timeout(self._kafka.request_timeout):

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 from aiohttp import web
+from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.conn import OAuthAuthenticator
+from aiokafka.errors import OutOfOrderSequenceNumber, TopicAuthorizationFailedError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from connector.kafka import clients, topics
+from connector.kafka import clients, repairs, topics
 from connector.kafka.outbox import Outbox
 from connector.local.broker_settings import ListenerSecurity
 from connector.local.kafka import LocalKafka
@@ -78,8 +80,14 @@ def json_web_token(user: str, life: float = 600) -> str:
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
 
 
-def publish(settings: Settings, topic: str, value: bytes) -> tuple[Outbox, list[Outgoing], asyncio.Task[None]]:
-    """An outbox at work with one result."""
+def results(*values: bytes) -> list[Outgoing]:
+    """Results of one key."""
+    event, now = make_event(make_ledger(), 0), time.time_ns() // 1_000_000
+    return [Outgoing(event, b"key", value, [], now) for value in values]
+
+
+def publish(settings: Settings, topic: str, *values: bytes) -> tuple[Outbox, list[Outgoing], asyncio.Task[None]]:
+    """An outbox at work with results of one key."""
     acknowledged: list[Outgoing] = []
     outbox = Outbox(
         topic,
@@ -89,7 +97,7 @@ def publish(settings: Settings, topic: str, value: bytes) -> tuple[Outbox, list[
         busy=Stopwatch(),
         log=structlog.get_logger("test"),
     )
-    outbox.append([Outgoing(make_event(make_ledger(), 0), b"key", value, [], time.time_ns() // 1_000_000)])
+    outbox.append(results(*values))
     return outbox, acknowledged, asyncio.create_task(outbox.run())
 
 
@@ -238,7 +246,6 @@ async def test_a_wrong_password_is_a_sentence(
 ) -> None:
     settings = with_password(sasl, sasl_stage, certificates, mechanism=mechanism, password="wrong-secret")
     problem = await refused(sasl_stage, settings, caplog, monkeypatch)
-    print(problem)
     assert f"Kafka at {sasl.bootstrap_servers} denies access: the broker refuses the login" in problem
 
 
@@ -270,8 +277,7 @@ async def test_a_client_certificate_of_another_authority_is_a_sentence(
     stranger.write_bytes(self_signed())
     settings = with_certificate(tls, tls_stage, certificates, cert_file=str(stranger))
     problem = await refused(tls_stage, settings, caplog, monkeypatch)
-    print(problem)
-    assert "TLS" in problem
+    assert "TLS fails" in problem
 
 
 def self_signed() -> bytes:
@@ -297,21 +303,72 @@ def self_signed() -> bytes:
 
 
 async def test_a_refused_token_is_a_sentence_and_the_next_one_is_taken(
-    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates, tmp_path: Path
+    sasl: LocalKafka,
+    sasl_stage: Stage,
+    certificates: Certificates,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     token = tmp_path / "token"
     token.write_text(json_web_token("admin", life=-600))
     settings = with_token(sasl, sasl_stage, certificates, oauth_token_file=token)
-    working = sasl_stage.work(settings)
-    outbox, acknowledged, task = publish(settings, sasl_stage.topic, b"event")
+    problem = await refused(sasl_stage, settings, caplog, monkeypatch)
+    assert "denies access: the broker refuses the login: the token is refused" in problem
+    token.write_text(json_web_token("admin"))
+    await pass_one_event(sasl_stage, settings)
+
+
+async def test_aiokafka_itself_takes_a_refused_token_for_an_empty_cluster(
+    sasl: LocalKafka,
+    sasl_stage: Stage,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(repairs, "hear_refused_tokens", lambda: None)
+    monkeypatch.setattr(OAuthAuthenticator, "step", repairs._step)
+    (tmp_path / "token").write_text(json_web_token("admin", life=-600))
+    settings = with_token(sasl, sasl_stage, certificates, oauth_token_file=tmp_path / "token")
+    client = AIOKafkaClient(**clients.common(settings))
     try:
-        await until(lambda: working.source.problem and outbox.problem)
-        print(working.source.problem, outbox.problem)
-        token.write_text(json_web_token("admin"))
-        await until(lambda: acknowledged and working.recorder.offsets() == [0])
-        assert (working.source.problem, outbox.problem) == (None, None)
+        await client.bootstrap()
+        assert not client.cluster.brokers()
+    finally:
+        await client.close()
+
+
+async def test_what_was_denied_is_published_in_order_when_it_is_allowed(
+    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates
+) -> None:
+    settings, topic = with_password(sasl, sasl_stage, certificates, username="service"), sasl_stage.output
+    await asyncio.to_thread(sasl.allow, "service", "topic", topic, "DESCRIBE", "WRITE")
+    bare = AIOKafkaProducer(**clients.common(settings), enable_idempotence=True)
+    outbox, acknowledged, task = publish(settings, topic, b"0")
+    try:
+        await until(lambda: acknowledged)
+        await bare.start()
+        await bare.send_and_wait(topic, b"allowed", partition=0)
+        await asyncio.to_thread(sasl.disallow, "service", "topic", topic, "WRITE")
+        with pytest.raises(TopicAuthorizationFailedError):
+            await send_for_ever(bare, topic)
+        outbox.append(results(b"1", b"2"))
+        await until(lambda: f"access to topic {topic} is denied" in (outbox.problem or ""))
+        await asyncio.to_thread(sasl.allow, "service", "topic", topic, "WRITE")
+        await until(lambda: [outgoing.value for outgoing in acknowledged] == [b"0", b"1", b"2"])
+        assert outbox.problem is None
+        # Access is back for this producer too, but the send that was denied has used up a sequence number.
+        with pytest.raises(OutOfOrderSequenceNumber):
+            await bare.send_and_wait(topic, b"allowed again", partition=0)
     finally:
         await end(task)
+        await bare.stop()
+
+
+async def send_for_ever(producer: AIOKafkaProducer, topic: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await producer.send_and_wait(topic, b"until it is denied", partition=0)
 
 
 async def test_a_denied_topic_is_an_error_and_denied_limits_are_none(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,3 +99,14 @@ async def test_wrong_settings_are_a_sentence_and_exit_code_2(tmp_path: Path, tex
     assert all(word in ended.stderr for word in words), ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.stdout == ""
+
+
+async def test_a_port_that_is_taken_is_a_sentence_and_exit_code_1(rig: Rig) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = await rig.connector({"web": {"port": port}}, wait=False)
+        assert await process.ended() == 1
+    assert process.lines().startswith(f"Port {port} on 127.0.0.1 cannot be used for the pages")
+    assert process.lines().count("\n") == 1

@@ -337,6 +337,7 @@ class Bench:
         assert self.pipeline._batcher.empty
         assert not self.pipeline._calls
         assert self.pipeline._timer is None
+        assert self.loop.timers == 0
         assert not self.pipeline._held
         for partition, ledger in self.ledgers.items():
             assert (ledger.bytes, ledger.unfinished, ledger.uncommittable) == (0, 0, 0)

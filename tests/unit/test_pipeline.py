@@ -6,6 +6,7 @@ from hashlib import sha256
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,6 +194,53 @@ async def test_calls_take_no_more_slots_and_bytes_than_there_are_and_no_event_wa
 
 
 @in_virtual_time
+async def test_one_timer_is_set_however_many_batches_wait_for_their_linger() -> None:
+    with simulated():
+        bench = Bench(echo, batch={"linger": "10s"}, correlation={"mode": "key"})
+        for number in range(20):
+            bench.deliver(b"%d" % number, keys=[b"%d" % number])
+            await bench.wait(0.1)
+        assert bench.loop.timers == 1
+        await bench.complete()
+
+
+@in_virtual_time
+async def test_the_bodies_in_flight_have_a_byte_budget() -> None:
+    with simulated():
+        bench = Bench(
+            lambda call: Play(ok(call), 1.0),
+            batch={"max_events": 1, "max_bytes": "100B"},
+            concurrency={"max_bytes": "250B"},
+        )
+        start = bench.loop.time()
+        bench.deliver(*[b"%d" % number * 80 for number in range(4)])
+        await bench.settle()
+        assert (bench.limiter.in_flight, bench.limiter.bytes_in_flight) == (3, 243)
+        await bench.complete()
+        assert [seen.started - start for seen in bench.endpoint.seen] == [0.0] * 3 + [1.0]
+
+
+@in_virtual_time
+async def test_a_format_of_one_row_a_body_makes_calls_of_one_event() -> None:
+    with simulated():
+        bench = Bench(echo, request={"format": "raw"}, batch={"max_events": 4})
+        bench.deliver(b"1", b"2", b"3")
+        await bench.complete()
+        assert bench.endpoint.rows == [[b"1"], [b"2"], [b"3"]]
+
+
+@in_virtual_time
+async def test_results_are_as_the_settings_want_them() -> None:
+    with simulated():
+        bench = Bench(echo, result={"envelope": True, "timestamp": "event"})
+        (event,) = bench.deliver(b"1", age=100)
+        await bench.complete()
+        (result,) = bench.results.appended
+        assert orjson.loads(result.value or b"")["prediction"] == "1!"
+        assert result.timestamp == event.timestamp
+
+
+@in_virtual_time
 async def test_a_batch_grows_while_no_slot_is_free_and_goes_after_its_linger_when_one_is() -> None:
     with simulated():
         bench = Bench(lambda call: Play(ok(call), 1.0), batch={"linger": "100ms"}, concurrency={"max_in_flight": 1})
@@ -337,6 +385,32 @@ async def test_poison_is_bisected_out_of_its_batch_and_nothing_else_is_lost() ->
 
 
 @in_virtual_time
+async def test_after_max_calls_a_batch_is_taken_apart_one_by_one() -> None:
+    with simulated():
+        bench = Bench(poisoned(b"000"), batch={"max_events": 8}, bisect={"max_calls": 0})
+        bench.deliver(*numbered(8))
+        await bench.complete()
+        assert [len(rows) for rows in bench.endpoint.rows] == [8] + [1] * 8
+        assert bench.reasons == [(b"000", "rejected_by_model")]
+
+
+@in_virtual_time
+async def test_an_event_whose_header_chose_an_unknown_route_is_to_blame_for_it_and_nobody_else_waits() -> None:
+    with simulated():
+        unknown = Failure(code="ValidationError", status=400, message="Could not find model")
+        bench = Bench(
+            lambda call: Play(unknown if ("TargetModel", "m2") in call.route.members else ok(call)),
+            endpoint={"target_model": {"header": "model"}},
+            dead_letter=UNGUARDED,
+        )
+        bench.deliver(b"1", b"2", headers=[("model", b"m2")])
+        bench.deliver(b"3", headers=[("model", b"m1")])
+        await bench.complete()
+        assert bench.reasons == [(b"1", "rejected_route"), (b"2", "rejected_route")]
+        assert bench.results.payloads == [b"3"]
+
+
+@in_virtual_time
 async def test_halves_that_share_a_lane_go_one_after_the_other_and_results_keep_their_order() -> None:
     with simulated():
         bench = Bench(poisoned(b"002"), batch={"max_events": 8})
@@ -406,6 +480,9 @@ async def test_a_success_before_the_first_failure_proves_nothing() -> None:
         bench.deliver(b"bad")
         await bench.wait(600)
         assert not bench.dead_letters.appended
+        bench.deliver(b"good again")
+        await bench.complete()
+        assert bench.reasons == [(b"bad", "model_error")]
 
 
 @in_virtual_time
@@ -452,6 +529,18 @@ async def test_what_is_older_than_max_age_is_given_up_at_its_next_failure_and_th
         headers = dict(bench.dead_letters.appended[0].headers)
         assert b"retry.max_age" in headers["inference-error-message"]
         assert b"service_unavailable" in headers["inference-error-message"]
+        assert headers["inference-attempts"] == b"13"
+
+
+@in_virtual_time
+async def test_a_batch_of_nothing_but_expired_events_is_done_and_frees_its_lanes() -> None:
+    with simulated():
+        bench = Bench(first(UNAVAILABLE), retry={"max_age": "1m"})
+        bench.deliver(b"1", b"2", keys=b"ab", age=100)
+        bench.deliver(b"3", keys=b"a")
+        await bench.complete()
+        assert bench.reasons == [(b"1", "expired"), (b"2", "expired")]
+        assert bench.results.payloads == [b"3"]
 
 
 @in_virtual_time
@@ -539,6 +628,17 @@ async def test_the_metrics_tell_calls_their_seconds_their_events_and_where_time_
         assert value("connector_end_to_end_seconds_sum") == pytest.approx(13 + 13 + 17)
         assert value("connector_loop_seconds_total", {"activity": "calling"}) == pytest.approx(8)
         assert value("connector_loop_seconds_total", {"activity": "waiting_for_slot"}) == pytest.approx(4)
+
+
+@in_virtual_time
+async def test_the_queue_seconds_of_a_batch_end_at_its_first_call() -> None:
+    with simulated():
+        bench = Bench(first(UNAVAILABLE, UNAVAILABLE, UNAVAILABLE))
+        bench.deliver(b"1")
+        await bench.complete()
+        value = bench.metrics.registry.get_sample_value
+        assert value("connector_queue_seconds_count") == 1
+        assert value("connector_call_seconds_count") == 4
 
 
 @pytest.mark.parametrize("shown", [True, False])

@@ -65,6 +65,18 @@ async def test_a_drain_calls_what_stands_before_finished_events_and_nothing_else
 
 
 @in_virtual_time
+async def test_a_drain_calls_what_stands_before_a_dead_letter_that_needed_no_call() -> None:
+    with simulated(chance=0.9):
+        slow = {b"0": Play(THROTTLED)}
+        bench = Bench(lambda call: slow.get(call.body, Play(ok(call))), retry=LONG_BACKOFF)
+        bench.deliver(b"0", b"1\n")
+        await bench.settle()
+        slow.clear()
+        await drained(bench)
+        assert bench.ledgers[0].committable == 2
+
+
+@in_virtual_time
 async def test_a_drain_makes_no_call_for_what_only_waits() -> None:
     with simulated():
         bench = Bench(lambda call: Play(ok(call), 1.0), batch=SINGLES, concurrency={"max_in_flight": 2})
@@ -198,6 +210,8 @@ async def test_nothing_is_called_after_the_drains_deadline_whatever_ends_then() 
         bench.deliver(b"0\n", b"1", b"2", b"3\n")
         await bench.settle()
         await drained(bench)
+        await bench.wait(100)
+        bench.pipeline.result_too_large(bench.dead_letters.appended[0], 2_000_000)
         await bench.wait(100)
         assert bench.endpoint.rows == [[b"1"]], "2 stands before a dead letter, but its time is over"
         assert bench.limiter.in_flight == 0

@@ -87,6 +87,24 @@ async def test_a_halt_stops_consuming_says_so_once_and_ends_by_itself(failure: F
 
 
 @in_virtual_time
+async def test_the_source_is_told_when_consuming_stops_and_when_it_goes_on() -> None:
+    with simulated():
+        bench = Bench(always(DENIED), acknowledge=NEVER, dead_letter={"window": 2, "max_ratio": 0.6})
+        bench.deliver(b"1")
+        assert bench.rooms == 0
+        await bench.wait(0.1)
+        assert bench.rooms == 1
+        bench.endpoint.script = echo
+        await bench.wait(1)
+        assert bench.consuming()
+        assert bench.rooms == 2
+        bench.deliver(b"2\n", b"3\n")
+        assert not bench.problem().startswith("halted")
+        assert bench.problem()
+        assert bench.rooms == 3
+
+
+@in_virtual_time
 async def test_a_halted_endpoint_is_probed_at_growing_intervals_with_one_batch() -> None:
     with simulated():
         bench = Bench(always(DENIED), batch={"max_events": 3})
@@ -99,6 +117,19 @@ async def test_a_halted_endpoint_is_probed_at_growing_intervals_with_one_batch()
         times = [seen.started for seen in bench.endpoint.seen[first - 1 :]]
         assert differences(times) == pytest.approx(NINE_INTERVALS)
         assert bench.loop.turns - turns < 100
+
+
+@pytest.mark.parametrize(("failure", "renewals"), [(DENIED, 4), (UNKNOWN_ENDPOINT, 0)])
+@in_virtual_time
+async def test_denied_access_may_be_mended_by_other_credentials_which_each_probe_looks_for(
+    failure: Failure, renewals: int
+) -> None:
+    with simulated():
+        bench = Bench(always(failure))
+        bench.deliver(b"1")
+        await bench.wait(1 + 2 + 4 + 0.5)
+        assert len(bench.endpoint.seen) == 4
+        assert bench.endpoint.renewals == renewals
 
 
 @in_virtual_time
@@ -264,6 +295,26 @@ async def test_events_refused_without_a_call_leave_one_by_one_when_they_are_all_
         assert not bench.consuming()
         await bench.complete()
         assert len(bench.dead_letters.appended) == 30
+
+
+@in_virtual_time
+async def test_what_is_held_stays_while_there_is_something_to_probe_with() -> None:
+    with simulated(chance=0.5):
+        throttled = {b"good": Play(THROTTLED)}
+        bench = Bench(
+            lambda call: throttled.get(call.body, Play(ok(call))),
+            dead_letter=GUARD,
+            retry={"initial": "1m", "max": "1m"},
+        )
+        bench.deliver(b"good")
+        await bench.settle()
+        throttled.clear()
+        bench.deliver(*[b"%d\n" % number for number in range(15)])
+        await bench.wait(29)
+        assert len(bench.dead_letters.appended) == 9
+        await bench.wait(1.5)
+        assert len(bench.dead_letters.appended) == 15
+        await bench.complete()
 
 
 @in_virtual_time

@@ -89,6 +89,11 @@ class VirtualTime(asyncio.SelectorEventLoop):
         return self.clock.now
 
     @property
+    def timers(self) -> int:
+        """How many timers are set."""
+        return sum(not timer.cancelled() for timer in self._scheduled)  # type: ignore[attr-defined]
+
+    @property
     def turns(self) -> int:
         """How often the loop has turned: a timer that is due again at once turns it for ever."""
         return self._jumps.turns
