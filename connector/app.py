@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -185,6 +184,9 @@ def make_app(settings: Settings, service: Connector) -> faust.App:
     class App(faust.App):
         BootStrategy = _NoKafka
 
+        def _create_directories(self) -> None:
+            """No tables, no folders."""
+
     app = App(
         "connector",
         broker="kafka://",
@@ -195,7 +197,6 @@ def make_app(settings: Settings, service: Connector) -> faust.App:
         web_port=settings.web.port,
         web_host="localhost",
         autodiscover=False,
-        datadir=tempfile.gettempdir(),
     )
     pages.add(app, service)
     app.service(service)

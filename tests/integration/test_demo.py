@@ -96,8 +96,6 @@ def test_the_demo_agrees_with_itself_and_leaves_nothing_behind(tmp_path: Path) -
     ("number", "line", "delay", "code"),
     [
         (signal.SIGINT, "Starting Apache Kafka", 0.0, 130),
-        (signal.SIGTERM, "Starting Apache Kafka", 1.0, 130),
-        (signal.SIGINT, "Training a classifier", 0.0, 130),
         (signal.SIGTERM, "Producing events", 0.2, 130),
         (signal.SIGTERM, LAST_ROW, 0.8, 0),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -144,8 +145,6 @@ async def not_http(_: Request, writer: asyncio.StreamWriter) -> None:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Credentials of our own, and nothing of the machine's."""
-    import os
-
     for name in [name for name in os.environ if name.startswith(("AWS_", "http_", "https_", "HTTP_", "HTTPS_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
