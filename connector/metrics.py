@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -38,7 +39,7 @@ class Histogram(Collector):
     def collect(self) -> Iterable[Metric]:
         """The cumulative buckets, as Prometheus wants them."""
         total, buckets = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(floatToGoString, self._bounds), "+Inf"), self._counts, strict=True):
             total += count
             buckets.append((bound, total))
         yield HistogramMetricFamily(self._name, self._sentence, buckets=buckets, sum_value=self._sum)

@@ -114,7 +114,7 @@ class Pipeline:
         self._calls: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._successes: Counter[Route] = Counter()
-        self._held: list[Outgoing] = []
+        self._held: list[tuple[Outgoing, dict[str, object]]] = []
         self._starved = False
         self._draining = False
         self._era = 0
@@ -189,7 +189,7 @@ class Pipeline:
         if guard.tripped and self._held and guard.probe_due(now) and not self._calls and self._batcher.empty:
             guard.probe_started()
             guard.probe_rejected(now)
-            self._destination.dead_letters.append([self._held.pop(0)])
+            self._let_go(*self._held.pop(0))
 
     def _set_timer(self, now: float) -> None:
         if self._timer is not None:
@@ -277,7 +277,8 @@ class Pipeline:
         if opened:
             self._log.info(LogEvent.RESUMED)
             held, self._held = self._held, []
-            self._destination.dead_letters.append(held)
+            for letter, line in held:
+                self._let_go(letter, line)
             self._room()
         return outcome.reason
 
@@ -381,22 +382,26 @@ class Pipeline:
             )
             event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
             self._tripped(self._gate.guard.dead_lettered(outcome.reason, 1, now))
-            if held and self._gate.guard.tripped:
-                self._held.append(letter)
-                continue
-            self._destination.dead_letters.append([letter])
-            self._log.warning(
-                LogEvent.DEAD_LETTERED,
-                topic=event.ledger.topic,
-                partition=event.ledger.partition,
-                offset=event.offset,
-                key=event.key,
-                inference_id=inference_id,
-                attempt=attempts,
-                reason=outcome.reason.value,
-                problem=outcome.message,
+            line: dict[str, object] = {
+                "topic": event.ledger.topic,
+                "partition": event.ledger.partition,
+                "offset": event.offset,
+                "key": event.key,
+                "inference_id": inference_id,
+                "attempt": attempts,
+                "reason": outcome.reason.value,
+                "problem": outcome.message,
                 **({"payload": event.value} if self._settings.log.payloads else {}),
-            )
+            }
+            if held and self._gate.guard.tripped:
+                self._held.append((letter, line))
+            else:
+                self._let_go(letter, line)
+
+    def _let_go(self, letter: Outgoing, line: dict[str, object]) -> None:
+        """Publish a dead letter, and log it with these fields."""
+        self._destination.dead_letters.append([letter])
+        self._log.warning(LogEvent.DEAD_LETTERED, **line)
 
     def _tripped(self, just_now: bool) -> None:
         if just_now:

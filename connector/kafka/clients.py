@@ -58,10 +58,12 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
 def producer(settings: Settings, *, max_batch_size: int) -> AIOKafkaProducer:
     """An idempotent producer that is not started."""
     compression = settings.kafka.compression
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         **common(settings),
         acks="all",
         enable_idempotence=True,
         compression_type=None if compression == "none" else compression,
         max_batch_size=max_batch_size,
     )
+    repairs.follow_sends(producer)
+    return producer

@@ -130,7 +130,8 @@ class Outbox:
             try:
                 producer = self._make(max_batch_size=min(self._batch_bytes, self.max_message_bytes))
                 repairs.keep_batches(producer)
-                await asyncio.wait_for(producer.start(), self._start_limit)
+                async with asyncio.timeout(self._start_limit):
+                    await producer.start()
                 if not self._pending:
                     self.problem = None
                 await self._publish(producer)
@@ -235,7 +236,8 @@ class Outbox:
         self._inbox.extendleft(reversed(again))
         if not spoilt:
             try:
-                await asyncio.wait_for(producer.stop(), self._stop_limit)
+                async with asyncio.timeout(self._stop_limit):
+                    await producer.stop()
             except (KafkaError, OSError, TimeoutError):
                 spoilt = True
         if spoilt:

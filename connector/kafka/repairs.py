@@ -166,11 +166,29 @@ def keep_batches(producer: AIOKafkaProducer) -> None:
     producer._message_accumulator._batch_ttl = math.inf
 
 
+def follow_sends(producer: AIOKafkaProducer) -> None:
+    """Remember which requests a producer has under way, so that `abandon` can end them: its sender only waits for them."""
+    sender = producer._sender
+    send, under_way = sender._send_produce_req, set[asyncio.Task[Any]]()
+
+    async def followed(node_id: int, batches: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        under_way.add(task)
+        try:
+            await send(node_id, batches)
+        finally:
+            under_way.discard(task)
+
+    sender._send_produce_req, sender._under_way = followed, under_way
+
+
 async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
     """Give a producer up without waiting for its pending sends, and so that it sends nothing more.
 
     `stop()` waits for every pending send, which may be for ever, and a `stop()` that is given up leaves the sender at
-    work: its records appear later.
+    work: its records appear later. So do those of a request that waits for a connection while the client is closed, so
+    the producer must be one of `follow_sends`.
     """
     producer._closed = True
     accumulator = producer._message_accumulator
@@ -184,9 +202,14 @@ async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
         task.remove_done_callback(producer._sender._fail_all)
         task.add_done_callback(_take_exception)
         task.cancel()
-        await asyncio.wait([task], timeout=limit)
+        await asyncio.sleep(0)  # a request that was made just before is under way by then
+        tasks = {task, *producer._sender._under_way}
+        for one in tasks:
+            one.cancel()
+        await asyncio.wait(tasks, timeout=limit)
     with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
-        await asyncio.wait_for(producer.client.close(), limit)
+        async with asyncio.timeout(limit):
+            await producer.client.close()
 
 
 class _Forgiving(set[Any]):

@@ -206,7 +206,8 @@ class Source(ConsumerRebalanceListener):
         consumer = clients.consumer(self._settings)
         self._consumer = consumer
         self._heard = time.monotonic()
-        await asyncio.wait_for(consumer.start(), 2 * self._kafka.request_timeout)
+        async with asyncio.timeout(2 * self._kafka.request_timeout):
+            await consumer.start()
         repairs.keep_poll_detection(consumer)
         repairs.on_coordinator_answer(consumer, self._note_answer)
         consumer.subscribe([self._kafka.input_topic], listener=self)
@@ -523,7 +524,8 @@ class Source(ConsumerRebalanceListener):
             return
         try:
             offsets = {tp: OffsetAndMetadata(value, "") for tp, (_, value) in due.items()}
-            await asyncio.wait_for(consumer.commit(offsets), limit)
+            async with asyncio.timeout(limit):
+                await consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as error:
             self._log.info(LogEvent.COMMIT_REFUSED, error=explain(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the next commit has it all
@@ -551,7 +553,8 @@ class Source(ConsumerRebalanceListener):
         self._drop_ledgers()
         if consumer is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), limit)
+                async with asyncio.timeout(limit):
+                    await consumer.stop()
 
 
 def _partitions_of(error: KafkaError) -> list[TopicPartition]:

@@ -169,7 +169,9 @@ async def look_up(options: Mapping[str, Any], names: Iterable[str], limit: float
                 raise
             return await describe_with_limits(client, names)
     finally:
-        await asyncio.wait_for(client.close(), limit)
+        # Like everywhere here not wait_for: that of Python 3.11 swallows a cancellation that comes at the wrong moment.
+        async with asyncio.timeout(limit):
+            await client.close()
 
 
 async def _connect(options: Mapping[str, Any]) -> None:

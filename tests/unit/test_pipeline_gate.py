@@ -254,13 +254,15 @@ async def test_an_answered_probe_publishes_what_was_held_in_order_and_consuming_
         bench = Bench(always(BAD_INPUT), dead_letter=GUARD, batch={"max_events": 4, "linger": "1ms"})
         bench.deliver(*[b"%02d" % number for number in range(40)])
         await bench.wait(0.5)
-        published, held = len(bench.dead_letters.appended), [letter.event.offset for letter in bench.pipeline._held]
+        published, held = len(bench.dead_letters.appended), [letter.event.offset for letter, _ in bench.pipeline._held]
         assert held, "calls that were in flight when the guard tripped"
         bench.endpoint.script = echo
         await bench.complete()
         assert bench.consuming()
         released = [letter.event.offset for letter in bench.dead_letters.appended[published:]]
         assert released == held
+        logged = [line["offset"] for line in log if line["event"] == "dead_lettered"]
+        assert logged == [letter.event.offset for letter in bench.dead_letters.appended], "each one, when it goes"
         assert about(log, "guard_tripped", "resumed") == ["guard_tripped", "resumed"]
         assert len(bench.results.appended) + len(bench.dead_letters.appended) == 40
 
@@ -280,7 +282,7 @@ async def test_a_model_that_comes_back_drains_its_topic_into_results() -> None:
 
 @in_virtual_time
 async def test_events_refused_without_a_call_leave_one_by_one_when_they_are_all_there_is() -> None:
-    with simulated():
+    with simulated() as log:
         bench = Bench(echo, dead_letter=GUARD)
         bench.deliver(*[b"%d\n" % number for number in range(30)])
         assert not bench.endpoint.seen
@@ -290,6 +292,7 @@ async def test_events_refused_without_a_call_leave_one_by_one_when_they_are_all_
         await bench.wait(sum(NINE_INTERVALS) + 0.5)
         assert differences([start, *bench.dead_letters.times[9:]]) == pytest.approx(NINE_INTERVALS)
         assert [letter.event.offset for letter in bench.dead_letters.appended] == list(range(18)), "oldest first"
+        assert len(about(log, "dead_lettered")) == 18
         assert bench.loop.turns - turns < 100
         bench.deliver(b"good")
         assert not bench.consuming()
