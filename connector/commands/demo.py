@@ -68,6 +68,7 @@ def demo(mode: str, events: int, keep: bool) -> None:
     except Stopped:
         click.echo("Stopped; nothing is left behind.", err=True)
         code = INTERRUPTED
+    stop.leave()
     sys.exit(code)
 
 

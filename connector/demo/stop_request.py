@@ -35,6 +35,11 @@ class StopRequest:
         for number in numbers:
             signal.signal(number, self._handle)
 
+    def leave(self) -> None:
+        """Let no signal change the exit code any more: for handlers, Python puts the defaults back while it ends."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
         """A blocking region that a request ends at once with Stopped, also one that came before it."""
