@@ -235,7 +235,7 @@ async def test_heartbeats_begin_although_the_offsets_cannot_be_read(
 # -- 18: a joiner that waits for a drain -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("drain", "waits_in_peace"), [(2.0, True), (6.0, False)])
+@pytest.mark.parametrize(("drain", "waits_in_peace"), [(1.0, True), (6.0, False)])
 async def test_a_joiner_waits_in_peace_for_a_drain_that_is_shorter_than_its_requests(
     stage: Stage, drain: float, waits_in_peace: bool
 ) -> None:

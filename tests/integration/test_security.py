@@ -112,7 +112,7 @@ async def pass_one_event(stage: Stage, settings: Settings) -> None:
     _, acknowledged, task = publish(settings, stage.topic, b"event")
     try:
         await until(lambda: acknowledged)
-        await until(lambda: [event.value for event in working.recorder.events] == [b"event"])
+        await until(lambda: [event.value for event in working.recorder.events] == [b"event"], limit=60)
         await until(lambda: committed(stage))
     finally:
         await end(task)
