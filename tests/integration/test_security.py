@@ -302,23 +302,6 @@ def self_signed() -> bytes:
     return private + certificate.public_bytes(serialization.Encoding.PEM)
 
 
-async def test_a_refused_token_is_a_sentence_and_the_next_one_is_taken(
-    sasl: LocalKafka,
-    sasl_stage: Stage,
-    certificates: Certificates,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    token = tmp_path / "token"
-    token.write_text(json_web_token("admin", life=-600))
-    settings = with_token(sasl, sasl_stage, certificates, oauth_token_file=token)
-    problem = await refused(sasl_stage, settings, caplog, monkeypatch)
-    assert "denies access: the broker refuses the login: the token is refused" in problem
-    token.write_text(json_web_token("admin"))
-    await pass_one_event(sasl_stage, settings)
-
-
 async def test_aiokafka_itself_takes_a_refused_token_for_an_empty_cluster(
     sasl: LocalKafka,
     sasl_stage: Stage,
