@@ -7,6 +7,8 @@ import base64
 import datetime
 import json
 import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +29,7 @@ from connector.local.kafka import LocalKafka
 from connector.log_events import LogEvent
 from connector.metrics import Stopwatch
 from connector.outgoing import Outgoing
-from tests.integration.stage import Stage, until
+from tests.integration.stage import Stage, Working, until
 from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:
@@ -106,16 +108,40 @@ async def end(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def pass_one_event(stage: Stage, settings: Settings) -> None:
-    """Publish an event with our producer, and read it with our consumer."""
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """A source, an outbox that publishes one event to it, and what of that is acknowledged."""
+
+    working: Working
+    outbox: Outbox
+    acknowledged: list[Outgoing]
+    publishing: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def at_work(stage: Stage, settings: Settings) -> AsyncIterator[AtWork]:
+    """A source and an outbox, until both have ended."""
     working = stage.work(settings)
-    _, acknowledged, task = publish(settings, stage.topic, b"event")
+    outbox, acknowledged, task = publish(settings, stage.topic, b"event")
     try:
-        await until(lambda: acknowledged)
-        await until(lambda: [event.value for event in working.recorder.events] == [b"event"], limit=60)
-        await until(lambda: committed(stage))
+        yield AtWork(working, outbox, acknowledged, task)
     finally:
         await end(task)
+        # A source that went on could take the only partition from the next one of its group.
+        await working.stop()
+
+
+async def pass_one_event(stage: Stage, settings: Settings) -> None:
+    """Publish an event with our producer, and read it with our consumer."""
+    async with at_work(stage, settings) as ours:
+        await passed(stage, ours)
+
+
+async def passed(stage: Stage, ours: AtWork) -> None:
+    """Wait until the event has come through, and is committed."""
+    await until(lambda: ours.acknowledged)
+    await until(lambda: [event.value for event in ours.working.recorder.events] == [b"event"])
+    await until(lambda: committed(stage))
 
 
 async def committed(stage: Stage) -> bool:
@@ -203,10 +229,9 @@ async def test_a_client_is_known_by_its_certificate_and_publishes_and_reads_when
     await pass_one_event(tls_stage, settings)
 
 
-async def refused(
-    stage: Stage, settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> str:
+async def refused(ours: AtWork, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> str:
     """What source and outbox say when they are not let in, once, without a traceback or a secret; they keep trying."""
+    source, outbox = ours.working.source, ours.outbox
     attempts = 0
     look_up = topics.look_up
 
@@ -217,16 +242,11 @@ async def refused(
 
     monkeypatch.setattr(topics, "look_up", counted)
     with structlog.testing.capture_logs() as lines:
-        working = stage.work(settings)
-        outbox, acknowledged, task = publish(settings, stage.topic, b"event")
-        try:
-            await until(lambda: attempts >= 3 and working.source.problem and outbox.problem)
-            assert not task.done()
-        finally:
-            await end(task)
-        problem = working.source.problem
+        await until(lambda: attempts >= 3 and source.problem and outbox.problem)
+    assert not ours.publishing.done()
+    assert ours.acknowledged == []
+    problem = source.problem
     assert problem is not None
-    assert acknowledged == []
     assert [line["problem"] for line in lines if line["event"] == LogEvent.SOURCE_PROBLEM] == [problem]
     assert not [line for line in lines if line.get("exc_info")]
     assert not [record for record in caplog.records if record.exc_info]
@@ -245,7 +265,8 @@ async def test_a_wrong_password_is_a_sentence(
     mechanism: str,
 ) -> None:
     settings = with_password(sasl, sasl_stage, certificates, mechanism=mechanism, password="wrong-secret")
-    problem = await refused(sasl_stage, settings, caplog, monkeypatch)
+    async with at_work(sasl_stage, settings) as ours:
+        problem = await refused(ours, caplog, monkeypatch)
     assert f"Kafka at {sasl.bootstrap_servers} denies access: the broker refuses the login" in problem
 
 
@@ -261,7 +282,8 @@ async def test_a_broker_of_another_authority_is_a_sentence(
     settings = tls_stage.settings(
         bootstrap_servers=tls.bootstrap_servers, security={"protocol": "SSL", "ca_file": str(stranger)}
     )
-    problem = await refused(tls_stage, settings, caplog, monkeypatch)
+    async with at_work(tls_stage, settings) as ours:
+        problem = await refused(ours, caplog, monkeypatch)
     assert "certificate is not trusted" in problem
 
 
@@ -276,7 +298,8 @@ async def test_a_client_certificate_of_another_authority_is_a_sentence(
     stranger = tmp_path / "stranger.pem"
     stranger.write_bytes(self_signed())
     settings = with_certificate(tls, tls_stage, certificates, cert_file=str(stranger))
-    problem = await refused(tls_stage, settings, caplog, monkeypatch)
+    async with at_work(tls_stage, settings) as ours:
+        problem = await refused(ours, caplog, monkeypatch)
     assert "TLS fails" in problem
 
 
@@ -300,6 +323,26 @@ def self_signed() -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return private + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+async def test_a_refused_token_is_a_sentence_and_the_next_one_is_taken(
+    sasl: LocalKafka,
+    sasl_stage: Stage,
+    certificates: Certificates,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(json_web_token("admin", life=-600))
+    settings = with_token(sasl, sasl_stage, certificates, oauth_token_file=token)
+    async with at_work(sasl_stage, settings) as ours:
+        problem = await refused(ours, caplog, monkeypatch)
+        assert "denies access: the broker refuses the login: the token is refused" in problem
+        token.write_text(json_web_token("admin"))
+        await passed(sasl_stage, ours)
+        assert ours.working.source.problem is None
+        assert ours.outbox.problem is None
 
 
 async def test_aiokafka_itself_takes_a_refused_token_for_an_empty_cluster(
