@@ -31,6 +31,7 @@ from connector.errors import StartupError
 from connector.kafka import clients, repairs
 from connector.kafka.sink import Sink
 from connector.kafka.source import Source
+from connector.kafka.transactions import Transactions
 from connector.limiter import FixedLimiter
 from connector.log_events import LogEvent
 from connector.metrics import Metrics
@@ -73,7 +74,7 @@ class Connector(Service):
         self.limiter = FixedLimiter(concurrency.max_in_flight, concurrency.max_bytes)
         self.pipeline = Pipeline(settings, self.invoker, self.limiter, self.metrics)
         self.source: Source | None = None
-        self.sink: Sink | None = None
+        self.sink: Sink | Transactions | None = None
         self.health = Health(self)
         self._tasks: list[asyncio.Task[None]] = []
         super().__init__(**options)
@@ -83,21 +84,21 @@ class Connector(Service):
         settings = self.settings
         await self.invoker.start()
         self.source = Source(settings, self.metrics)
-        self.sink = Sink(
-            settings,
-            self.metrics.publishing,
-            published=self.pipeline.published,
-            buried=self.pipeline.buried,
-            result_too_large=self.pipeline.result_too_large,
-        )
-        self.source.attach(self.pipeline)
+        transactions = None
+        if settings.kafka.delivery == "exactly_once":
+            self.sink = transactions = Transactions(
+                settings, self.source.lease, self.metrics, self.pipeline, self.source.committed
+            )
+        else:
+            self.sink = Sink(settings, self.source.lease, self.metrics.publishing, self.pipeline)
+        self.source.attach(self.pipeline, transactions)
         self.pipeline.attach(self.sink, self.source.gate)
         self._watch_numbers(self.source)
         self._tasks = [asyncio.create_task(self._run(self.source, self.sink)), asyncio.create_task(self.health.watch())]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
-    async def _run(self, source: Source, sink: Sink) -> None:
+    async def _run(self, source: Source, sink: Sink | Transactions) -> None:
         topics = await source.find_topics()
         sink.learn(topics)
         for sentence in _topic_advice(self.settings, topics):

@@ -6,6 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from connector.event import Event
 
 
@@ -105,6 +107,10 @@ class Ledger:
         if self.dropped:
             return None
         return self._order[0] if self._order else self._next
+
+    def unfinished_offsets(self) -> Iterator[int]:
+        """The offsets of the unfinished events, ascending; the ledger must not change meanwhile."""
+        return filter(self._open.__contains__, self._order)
 
     @property
     def next_offset(self) -> int | None:

@@ -50,6 +50,8 @@ class LogEvent(StrEnum):
     """The group refused a commit, because it has given the partitions away."""
     PUBLISH_FAILED = "publish_failed"
     """Kafka did not take results or dead letters; they are sent again by another producer."""
+    FENCED = "fenced"
+    """Another producer has our transactional id, or a transaction outlived its time; goes on while the partition is ours."""
     CALL_FAILED = "call_failed"
     """A call failed, and its events are called again; said once in some seconds for each reason."""
     CALL_BROKE = "call_broke"

@@ -112,6 +112,7 @@ class Metrics:
         self.lost_to_retention = counter("lost_to_retention", "Events that retention deleted before we read them.")
         self.topics_recreated = counter("topics_recreated", "Partitions whose topic was found to be created again.")
         self.commit_failures = counter("commit_failures", "Commits that failed and are tried again.")
+        self.transactions = counter("transactions", "Transactions that ended, by outcome (exactly_once).", "outcome")
         self.batch_events = histogram("batch_events", "Events in a call.", _ROWS)
         self.call_seconds = histogram("call_seconds", "Seconds from sending a call to its answer.", _SECONDS)
         self.queue_seconds = histogram(

@@ -50,29 +50,19 @@ _CANCEL_LIMIT = 1.0
 """Seconds that cancelled calls are waited for; what they bring later is ignored."""
 
 
-class Outbox(Protocol):
-    """Where results or dead letters go."""
-
-    def append(self, outgoings: Iterable[Outgoing]) -> None:
-        """Queue them, in order; returns at once."""
-        ...
-
-
 class Destination(Protocol):
     """What the pipeline needs of the sink behind it."""
 
-    @property
-    def results(self) -> Outbox:
-        """Where results go."""
+    def publish(self, results: list[Outgoing]) -> None:
+        """Queue results, in order; returns at once."""
         ...
 
-    @property
-    def dead_letters(self) -> Outbox:
-        """Where dead letters go."""
+    def bury(self, dead_letters: list[Outgoing]) -> None:
+        """Queue dead letters, in order; returns at once."""
         ...
 
     async def flushed(self) -> None:
-        """Wait until everything is acknowledged."""
+        """Wait until everything that can be complete is."""
         ...
 
     def discard(self) -> None:
@@ -309,7 +299,7 @@ class Pipeline:
             ledger = event.ledger
             ledger.bytes += len(prediction)
             ledger.highest_answered = max(ledger.highest_answered, event.offset)
-        self._destination.results.append(results)
+        self._destination.publish(results)
         self._batcher.answered(batch)
         self._tripped(self._gate.guard.answered(len(events), now))
 
@@ -400,7 +390,7 @@ class Pipeline:
 
     def _let_go(self, letter: Outgoing, line: dict[str, object]) -> None:
         """Publish a dead letter, and log it with these fields."""
-        self._destination.dead_letters.append([letter])
+        self._destination.bury([letter])
         self._log.warning(LogEvent.DEAD_LETTERED, **line)
 
     def _tripped(self, just_now: bool) -> None:

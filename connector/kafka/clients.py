@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from connector.kafka import repairs
+from connector.kafka.ownership import owned
 from connector.kafka.security import client_options
 
 if TYPE_CHECKING:
+    from connector.lease import Lease
     from connector.settings import Settings
-
-HEARTBEAT = 3.0
-"""Seconds between heartbeats; at least ten fit into the default session."""
 
 
 def _ms(seconds: float) -> int:
@@ -48,22 +48,27 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         enable_auto_commit=False,
         auto_offset_reset="none",
         session_timeout_ms=_ms(kafka.session_timeout),
-        heartbeat_interval_ms=min(_ms(HEARTBEAT), _ms(kafka.session_timeout / 3)),
+        heartbeat_interval_ms=_ms(kafka.heartbeat),
         rebalance_timeout_ms=_ms(kafka.rebalance_timeout),
         max_poll_interval_ms=_ms(kafka.max_poll_interval),
         fetch_max_bytes=kafka.fetch_max_bytes,
     )
 
 
-def producer(settings: Settings, *, max_batch_size: int) -> AIOKafkaProducer:
-    """An idempotent producer that is not started."""
-    compression = settings.kafka.compression
+def producer(
+    settings: Settings, lease: Lease, *, max_batch_size: int, transactional_id: str | None = None
+) -> AIOKafkaProducer:
+    """An idempotent producer that is not started, and sends nothing while the lease does not hold."""
+    kafka = settings.kafka
     producer = AIOKafkaProducer(
         **common(settings),
         acks="all",
         enable_idempotence=True,
-        compression_type=None if compression == "none" else compression,
+        compression_type=None if kafka.compression == "none" else kafka.compression,
         max_batch_size=max_batch_size,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=_ms(kafka.transaction_timeout),
     )
-    repairs.follow_sends(producer)
+    repairs.follow_sends(producer, partial(owned, lease))
+    repairs.keep_batches(producer)
     return producer

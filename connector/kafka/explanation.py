@@ -18,6 +18,7 @@ _ACCESS = (
     kafka_errors.TopicAuthorizationFailedError,
     kafka_errors.GroupAuthorizationFailedError,
     kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
 )
 
 
@@ -34,6 +35,8 @@ def explain(error: BaseException) -> str:
         return f"access to topic {_names(error)} is denied"
     if isinstance(error, kafka_errors.GroupAuthorizationFailedError):
         return f"access to group {_names(error)} is denied: it needs READ"
+    if isinstance(error, kafka_errors.TransactionalIdAuthorizationFailed):
+        return f"access to transactional id {_names(error)} is denied: it needs WRITE and DESCRIBE"
     if isinstance(error, kafka_errors.ClusterAuthorizationFailedError):
         # Brokers give an id for idempotent sends to whoever may write to some topic, KIP-679.
         return "idempotent sends are denied: WRITE on the topic is missing"

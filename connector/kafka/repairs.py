@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,18 @@ import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.conn import OAuthAuthenticator
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.errors import StartupError
 
 TRIED = frozenset({"0.14.0"})
+
+_MEMBERSHIP = frozenset({JoinGroupRequest.API_KEY, SyncGroupRequest.API_KEY, HeartbeatRequest.API_KEY})
+_MEMBER = frozenset({0, 27})
+"""Codes that only a member hears: no error, REBALANCE_IN_PROGRESS."""
+_NO_MEMBER = frozenset({22, 25, 82})
+"""ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID (https://kafka.apache.org/protocol#protocol_error_codes)."""
 
 _step = OAuthAuthenticator.step
 
@@ -84,17 +91,30 @@ def keep_poll_detection(consumer: AIOKafkaConsumer) -> None:
     state.fetch_context = fetch_context
 
 
-def on_coordinator_answer(consumer: AIOKafkaConsumer, heard: Callable[[], None]) -> None:
-    """Call `heard` at every answer of the group coordinator: aiokafka itself is silent when the network is."""
+def on_coordinator_answer(consumer: AIOKafkaConsumer, heard: Callable[[Any, float], None]) -> None:
+    """Call `heard` with every answer of the group coordinator, and the moment at which it was asked.
+
+    aiokafka itself is silent when the network is.
+    """
     coordinator = consumer._coordinator
     send = coordinator._send_req
 
     async def listening(request: Any) -> Any:
+        asked = time.monotonic()
         response = await send(request)
-        heard()
+        heard(response, asked)
         return response
 
     coordinator._send_req = listening
+
+
+def is_member(response: Any) -> bool | None:
+    """Whether an answer of the coordinator takes us for a member of the group; None when it does not say."""
+    if response.API_KEY not in _MEMBERSHIP:
+        return None
+    if response.error_code in _MEMBER:
+        return True
+    return False if response.error_code in _NO_MEMBER else None
 
 
 def generation(consumer: AIOKafkaConsumer) -> int:
@@ -166,21 +186,39 @@ def keep_batches(producer: AIOKafkaProducer) -> None:
     producer._message_accumulator._batch_ttl = math.inf
 
 
-def follow_sends(producer: AIOKafkaProducer) -> None:
-    """Remember which requests a producer has under way, so that `abandon` can end them: its sender only waits for them."""
+def follow_sends(producer: AIOKafkaProducer, permission: Callable[[], Awaitable[None]]) -> None:
+    """Hold every request with records back until there is permission, and remember which requests are under way.
+
+    Between our `send` and the moment at which its request is written lie queues, retries and reconnections, so whoever
+    has lost the right to publish meanwhile must be stopped here. `abandon` ends what is under way: the sender only waits
+    for it.
+    """
     sender = producer._sender
-    send, under_way = sender._send_produce_req, set[asyncio.Task[Any]]()
+    send, transact, under_way = (
+        sender._send_produce_req,
+        sender._maybe_do_transactional_request,
+        set[asyncio.Task[Any]](),
+    )
 
     async def followed(node_id: int, batches: Any) -> None:
         task = asyncio.current_task()
         assert task is not None
         under_way.add(task)
         try:
+            await permission()
             await send(node_id, batches)
         finally:
             under_way.discard(task)
 
+    def followed_transaction() -> asyncio.Task[Any] | None:
+        task: asyncio.Task[Any] | None = transact()
+        if task is not None:
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        return task
+
     sender._send_produce_req, sender._under_way = followed, under_way
+    sender._maybe_do_transactional_request = followed_transaction
 
 
 async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
@@ -207,6 +245,10 @@ async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
         for one in tasks:
             one.cancel()
         await asyncio.wait(tasks, timeout=limit)
+    transactions = producer._txn_manager
+    for waiter in (transactions._transaction_waiter, *(future for *_, future in transactions._pending_txn_offsets)):
+        if waiter is not None:
+            waiter.add_done_callback(_take_exception)
     with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
         async with asyncio.timeout(limit):
             await producer.client.close()
@@ -218,7 +260,7 @@ class _Forgiving(set[Any]):
     remove = set.discard
 
 
-def _take_exception(task: asyncio.Task[Any]) -> None:
+def _take_exception(task: asyncio.Future[Any]) -> None:
     """What an abandoned task ends with is of no interest; not asking would make asyncio log it."""
     if not task.cancelled():
         task.exception()

@@ -6,47 +6,71 @@ They are apart because an idempotent producer whose topic takes no writes slows 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from connector.dead_letter import without_value
 from connector.kafka import clients
 from connector.kafka.outbox import Outbox
+from connector.kafka.output_topic import OutputTopic
 
 if TYPE_CHECKING:
     from connector.kafka.topics import Topic
+    from connector.lease import Lease
     from connector.metrics import Stopwatch
     from connector.outgoing import Outgoing
     from connector.settings import Settings
 
 
+class Upstream(Protocol):
+    """What a sink needs of the pipeline before it."""
+
+    def published(self, results: list[Outgoing]) -> None:
+        """The broker has these results for good."""
+        ...
+
+    def buried(self, letters: list[Outgoing]) -> None:
+        """The broker has these dead letters for good."""
+        ...
+
+    def result_too_large(self, result: Outgoing, size: int) -> None:
+        """A result's topic can never take it; `size` in bytes."""
+        ...
+
+
 class Sink:
     """Publishes results and dead letters in order, and says when the broker has acknowledged them.
 
-    `published` is called with results, `buried` with dead letters, each in the order in which they were given;
-    `result_too_large` with a result that its topic can never take, and its size in bytes; `busy` runs while anything is
-    not acknowledged.
+    `upstream` is told of both, each in the order in which they were given; `busy` runs while anything is
+    not acknowledged. Nothing is published while the `lease` does not hold.
     """
 
     def __init__(
         self,
         settings: Settings,
+        lease: Lease,
         busy: Stopwatch,
-        *,
-        published: Callable[[list[Outgoing]], None],
-        buried: Callable[[list[Outgoing]], None],
-        result_too_large: Callable[[Outgoing, int], None],
+        upstream: Upstream,
     ) -> None:
-        log = structlog.get_logger("connector.sink")
-        make = partial(clients.producer, settings)
+        kafka, log = settings.kafka, structlog.get_logger("connector.sink")
+        make = partial(clients.producer, settings, lease)
         self.results = Outbox(
-            settings.kafka.output_topic, make, acknowledged=published, too_large=result_too_large, busy=busy, log=log
+            OutputTopic(kafka.output_topic, upstream.result_too_large),
+            make,
+            acknowledged=upstream.published,
+            lease=lease,
+            busy=busy,
+            log=log,
         )
         self.dead_letters = Outbox(
-            settings.kafka.dead_letter_topic, make, acknowledged=buried, too_large=without_value, busy=busy, log=log
+            OutputTopic(kafka.dead_letter_topic, without_value),
+            make,
+            acknowledged=upstream.buried,
+            lease=lease,
+            busy=busy,
+            log=log,
         )
 
     @property
@@ -62,9 +86,15 @@ class Sink:
     def learn(self, topics: dict[str, Topic]) -> None:
         """Take the sizes that the topics allow."""
         for outbox in (self.results, self.dead_letters):
-            limit = topics[outbox.topic].max_message_bytes
-            if limit is not None:
-                outbox.max_message_bytes = limit
+            outbox.topic.learn(topics)
+
+    def publish(self, results: list[Outgoing]) -> None:
+        """Queue results, in order."""
+        self.results.append(results)
+
+    def bury(self, dead_letters: list[Outgoing]) -> None:
+        """Queue dead letters, in order."""
+        self.dead_letters.append(dead_letters)
 
     async def run(self) -> None:
         """Publish until cancelled."""

@@ -29,6 +29,7 @@ from aiokafka.errors import (
 from connector.event import Event
 from connector.kafka import clients, repairs, topics
 from connector.kafka.explanation import explain, is_denial
+from connector.lease import Lease
 from connector.ledger import Ledger
 from connector.log_events import LogEvent
 
@@ -45,6 +46,8 @@ _FAILURES_BEFORE_REPLACEMENT = 5
 _RETRY = (0.2, 5.0)
 _NOWHERE = 2**63 - 1
 """Where we stood on a topic that was created again: beyond any offset of the topic that has its name."""
+_LEASE = 0.75
+"""How much of the session time-out a heartbeat's answer is good for: what is sent on its evidence needs time to arrive."""
 _CLOSING = 2.0
 """Seconds of a drain that publishing and the commit may count on, at most a fifth of it."""
 
@@ -73,6 +76,14 @@ class Downstream(Protocol):
         ...
 
 
+class Opener(Protocol):
+    """What commits offsets in transactions."""
+
+    async def open(self, ledgers: Iterable[Ledger]) -> None:
+        """Fence the former owners of these partitions, whose offsets may be read then."""
+        ...
+
+
 class Source(ConsumerRebalanceListener):
     """Brings the events of our partitions, and commits what is complete."""
 
@@ -82,6 +93,7 @@ class Source(ConsumerRebalanceListener):
         self._metrics = metrics
         self._log = structlog.get_logger("connector.source")
         self._downstream: Downstream
+        self._transactions: Opener | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._ledgers: dict[TopicPartition, Ledger] = {}
         self._paused: set[TopicPartition] = set()
@@ -91,7 +103,10 @@ class Source(ConsumerRebalanceListener):
         self._committing: asyncio.Task[None] | None = None
         self._positioning: asyncio.Task[None] | None = None
         self._unreadable: dict[TopicPartition, int] = {}
+        self._starts: dict[TopicPartition, tuple[int | None, int | None]] = {}
         self._heard = time.monotonic()
+        self.lease = Lease(_LEASE * self._kafka.session_timeout)
+        """Whether we may take ourselves for the owner of our partitions."""
         self._topic_id: Any = None
         self._topic_missing = False
         self._said: str | None = None
@@ -102,9 +117,10 @@ class Source(ConsumerRebalanceListener):
         """Why no events come, in a sentence; None while all is well."""
         self._last_commit = time.monotonic()
 
-    def attach(self, downstream: Downstream) -> None:
-        """Name the pipeline that takes the events."""
+    def attach(self, downstream: Downstream, transactions: Opener | None = None) -> None:
+        """Name the pipeline that takes the events, and what commits their offsets when that is not the source."""
         self._downstream = downstream
+        self._transactions = transactions
 
     @property
     def ledgers(self) -> Iterable[Ledger]:
@@ -115,7 +131,7 @@ class Source(ConsumerRebalanceListener):
     def cut_off(self) -> bool:
         """Whether the group coordinator has not answered for longer than a rebalance can keep it silent."""
         silent = time.monotonic() - self._heard
-        return self._consumer is not None and silent > self._kafka.request_timeout + 2 * clients.HEARTBEAT
+        return self._consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
 
     def lag(self) -> dict[int, float]:
         """How many events of each of our partitions are not complete, as far as the broker has told its end."""
@@ -141,6 +157,12 @@ class Source(ConsumerRebalanceListener):
     def oldest(self) -> dict[int, float]:
         """The offset of each partition's oldest unfinished event, where there is one."""
         return {ledger.partition: ledger.oldest.offset for ledger in self.ledgers if ledger.oldest is not None}
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        """The group's committed offset of a partition; raises KafkaError."""
+        if self._consumer is None:
+            raise ConsumerStoppedError
+        return (await repairs.committed(self._consumer, [partition]))[partition]
 
     @property
     def commit_age(self) -> float:
@@ -213,8 +235,13 @@ class Source(ConsumerRebalanceListener):
         consumer.subscribe([self._kafka.input_topic], listener=self)
         return consumer
 
-    def _note_answer(self) -> None:
+    def _note_answer(self, answer: Any, asked: float) -> None:
         self._heard = time.monotonic()
+        member = repairs.is_member(answer)
+        if member:
+            self.lease.renew(asked)
+        elif member is False:
+            self.lease.end()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         """Take what has been fetched, turn by turn; paused or not, so that the membership stays alive."""
@@ -359,6 +386,7 @@ class Source(ConsumerRebalanceListener):
             self._ledgers.clear()
             self._paused.clear()
             self._unreadable.clear()
+            self._starts.clear()
             self._downstream.forget()
 
     async def _end_epochs(self, drain: float, *, lost: bool = False) -> None:
@@ -373,7 +401,8 @@ class Source(ConsumerRebalanceListener):
                 end = time.monotonic() + drain
                 closing = min(_CLOSING, drain / 5)
                 await self._downstream.drain(end - closing, end - closing / 2)
-                await self._commit(max(0.1, end - time.monotonic()))
+                if self._transactions is None:
+                    await self._commit(max(0.1, end - time.monotonic()))
             self._drop_ledgers()
 
     # -- where an epoch starts ---------------------------------------------------------------------------------------
@@ -383,6 +412,8 @@ class Source(ConsumerRebalanceListener):
         wait, longest = _RETRY
         while waiting := {tp for tp, ledger in self._ledgers.items() if ledger.positioning} | set(self._unreadable):
             try:
+                if self._transactions is not None:
+                    await self._transactions.open([self._ledgers[tp] for tp in waiting])
                 async with asyncio.timeout(self._kafka.request_timeout):
                     await self._place(waiting)
             except (KafkaError, OSError, TimeoutError) as error:
@@ -419,11 +450,11 @@ class Source(ConsumerRebalanceListener):
             if tp in self._unreadable:
                 position = self._go_on(tp, committed[tp], begins[tp], ends[tp])
             else:
-                position = committed[tp]
+                position, known = self._starts.pop(tp, (committed[tp], committed[tp]))
                 if position is None:
                     position = self._policy_new(tp, begins[tp], ends[tp], known_group=known_group)
                 if position is not None:
-                    self._ledgers[tp].place(position, committed[tp])
+                    self._ledgers[tp].place(position, known)
             if position is not None:
                 self._unreadable.pop(tp, None)
                 consumer.seek(tp, position)
@@ -448,7 +479,7 @@ class Source(ConsumerRebalanceListener):
         return position
 
     def _go_on(self, tp: TopicPartition, committed: int | None, begin: int, end: int) -> int | None:
-        """Where a partition goes on that cannot be read where we stood; None to stay there."""
+        """Where a partition goes on that cannot be read where we stood; None to stay, or when another epoch was begun."""
         stood, ledger = self._unreadable[tp], self._ledgers[tp]
         if begin <= stood <= end:
             return stood
@@ -459,8 +490,8 @@ class Source(ConsumerRebalanceListener):
                     "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest"
                 )
                 return None
-            self._begin_again(tp).place(committed, committed)
-            return committed
+            self._begin_again(tp, committed, committed)
+            return None
         if stood < begin:
             # What was delivered before is still ours to answer, so the epoch goes on.
             self._metrics.lost_to_retention.inc(begin - stood)
@@ -468,17 +499,21 @@ class Source(ConsumerRebalanceListener):
                 LogEvent.LOST_TO_RETENTION, topic=tp.topic, partition=tp.partition, offset=stood, lost=begin - stood
             )
             ledger.place(begin, ledger.committed)
-        else:
-            self._metrics.topics_recreated.inc()
-            self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
-            self._begin_again(tp).place(begin, None)
-        return begin
+            return begin
+        self._metrics.topics_recreated.inc()
+        self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
+        self._begin_again(tp, begin, None)
+        return None
 
-    def _begin_again(self, tp: TopicPartition) -> Ledger:
-        """Begin another epoch; events of the old one are answered all the same, but say nothing about offsets."""
+    def _begin_again(self, tp: TopicPartition, position: int, committed: int | None) -> None:
+        """Begin another epoch there; events of the old one are answered all the same, but say nothing about offsets.
+
+        It is placed at the next turn of `_position`, which opens its transactions first.
+        """
         self._ledgers[tp].drop()
         self._begin_epochs([tp])
-        return self._ledgers[tp]
+        del self._unreadable[tp]
+        self._starts[tp] = position, committed
 
     async def _watch_topic(self, consumer: AIOKafkaConsumer) -> None:
         """Notice what a paused partition does not: a topic that was created again, and retention that passed us."""
@@ -511,7 +546,7 @@ class Source(ConsumerRebalanceListener):
     async def _commit_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._kafka.commit_interval)
-            if self._commit_allowed:
+            if self._commit_allowed and self._transactions is None:
                 self._committing = asyncio.create_task(self._commit(self._kafka.request_timeout))
                 await asyncio.wait([self._committing])
 
@@ -521,6 +556,8 @@ class Source(ConsumerRebalanceListener):
         due = {tp: (ledger, value) for tp, ledger in self._ledgers.items() if (value := ledger.due) is not None}
         if consumer is None or not due:
             self._last_commit = time.monotonic()
+            return
+        if not self.lease.holds(time.monotonic()):
             return
         try:
             offsets = {tp: OffsetAndMetadata(value, "") for tp, (_, value) in due.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from connector.settings.section import Section, Text
 from connector.settings.security import Security
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+_HEARTBEAT = 3.0
 
 
 def _servers(written: str) -> str:
@@ -31,12 +33,6 @@ def _topic(name: str) -> str:
     if not _TOPIC.fullmatch(name) or name in (".", ".."):
         raise ValueError(f"{name!r} is no topic name: 1 to 249 letters, digits, dots, underscores and hyphens")
     return name
-
-
-def _delivery(value: Any) -> Any:
-    if value == "exactly_once":
-        raise ValueError("exactly_once is not available yet; use at_least_once")
-    return value
 
 
 Topic = Annotated[str, AfterValidator(_topic)]
@@ -63,9 +59,10 @@ class Kafka(Section):
     dead_letter_topic: Topic = Field(
         default="inference-requests.dlq", description="The topic for events that cannot be answered."
     )
-    delivery: Annotated[Literal["at_least_once"], BeforeValidator(_delivery)] = Field(
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
         default="at_least_once",
-        description="What is promised for each event: at_least_once may repeat a result, and loses none.",
+        description="What is promised for each event: at_least_once may repeat a result, and loses none; exactly_once "
+        "repeats none either for consumers that read committed. Stop every process of the group to change it.",
     )
     ordering: Literal["key", "partition", "none"] = Field(
         default="key",
@@ -100,6 +97,16 @@ class Kafka(Section):
     commit_interval: KafkaDuration = Field(
         default=0.5, description="How often offsets are committed; a crash repeats at most what came since."
     )
+    transaction_interval: KafkaDuration = Field(
+        default=0.1,
+        description="How old the answers of a partition get before they are committed in a transaction (exactly_once); "
+        "with many partitions it grows, so that the transactions of a second stay bounded.",
+    )
+    transaction_timeout: KafkaDuration = Field(
+        default=60.0,
+        description="How long a transaction may stay open before the brokers abort it (exactly_once); until then it hides "
+        "what others publish from whoever reads committed.",
+    )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         default="none", description="How results and dead letters are compressed."
     )
@@ -110,6 +117,11 @@ class Kafka(Section):
         default=Security(), description="How the connector proves itself to Kafka, and Kafka to the connector."
     )
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between two heartbeats: at least three fit into a session."""
+        return min(_HEARTBEAT, self.session_timeout / 3)
+
     def broken(self) -> Iterator[str]:
         """Say which time limits cannot hold together, and which topics are the same."""
         yield from self._drain()
@@ -118,6 +130,12 @@ class Kafka(Section):
                 f"request_timeout: must be below kafka.session_timeout ({write_duration(self.session_timeout)}), or "
                 "the group gives the partitions away while one broken connection is waited for"
             )
+        least = 2 * self.request_timeout + self.revoke_drain
+        if self.delivery == "exactly_once" and self.transaction_timeout < least:
+            yield (
+                f"transaction_timeout: must be at least {write_duration(least)}, twice kafka.request_timeout plus "
+                "kafka.revoke_drain, or the brokers abort transactions that are still being worked on"
+            )
         topics = ("input_topic", "output_topic", "dead_letter_topic")
         for first, second in ((0, 1), (0, 2), (1, 2)):
             if getattr(self, topics[first]) == getattr(self, topics[second]):
@@ -125,10 +143,11 @@ class Kafka(Section):
 
     def _drain(self) -> Iterator[str]:
         drain = write_duration(self.revoke_drain)
-        if self.revoke_drain >= self.request_timeout:
+        if self.revoke_drain + self.heartbeat >= self.request_timeout:
             yield (
-                f"revoke_drain: {drain} must be below kafka.request_timeout ({write_duration(self.request_timeout)}), "
-                "or the members that wait for the drain take the coordinator for dead"
+                f"revoke_drain: {drain} and a heartbeat ({write_duration(self.heartbeat)}), which notices a rebalance, "
+                f"must take less than kafka.request_timeout ({write_duration(self.request_timeout)}), or the members that "
+                "wait for the drain take the coordinator for dead"
             )
         if self.revoke_drain >= self.rebalance_timeout:
             yield (

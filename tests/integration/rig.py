@@ -196,7 +196,7 @@ class Rig:
                 "session_timeout": "10s",
                 "rebalance_timeout": "20s",
                 "request_timeout": "8s",
-                "revoke_drain": "5s",
+                "revoke_drain": "4s",
                 "metadata_max_age": "1s",
             },
             "endpoint": {"name": "model", "region": "us-east-1", "url": self.endpoint.url},
@@ -239,7 +239,10 @@ class Rig:
         """The records of a topic so far, at least so many."""
         if topic not in self._consumers:
             self._consumers[topic] = AIOKafkaConsumer(
-                topic, bootstrap_servers=self.bootstrap_servers, auto_offset_reset="earliest"
+                topic,
+                bootstrap_servers=self.bootstrap_servers,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
             )
             self._got[topic] = []
             await self._consumers[topic].start()

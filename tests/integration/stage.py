@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from connector.kafka import clients
+from connector.kafka.outbox import Outbox
+from connector.kafka.output_topic import OutputTopic
 from connector.kafka.source import Source
-from connector.metrics import Metrics
+from connector.lease import Lease
+from connector.metrics import Metrics, Stopwatch
 from connector.settings import Settings, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from connector.event import Event
+    from connector.outgoing import Outgoing
 
 _LIMITS = {
     "session_timeout": "6s",
@@ -44,6 +52,32 @@ async def until(condition: Callable[[], Any | Awaitable[Any]], limit: float = 15
             return
         assert time.monotonic() < deadline, f"not within {limit:g} s: {inspect.getsource(condition).strip()}"
         await asyncio.sleep(0.02)
+
+
+def endless_lease() -> Lease:
+    """The lease of an owner that nobody questions."""
+    lease = Lease(math.inf)
+    lease.renew(0.0)
+    return lease
+
+
+def make_outbox(
+    settings: Settings,
+    topic: str,
+    acknowledged: Callable[[list[Outgoing]], None],
+    too_large: Callable[[Outgoing, int], Outgoing | None] = lambda *_: None,
+    lease: Lease | None = None,
+) -> Outbox:
+    """An outbox that is not at work yet, for as long as the lease holds; without one, for ever."""
+    lease = lease or endless_lease()
+    return Outbox(
+        OutputTopic(topic, too_large),
+        partial(clients.producer, settings, lease),
+        acknowledged=acknowledged,
+        lease=lease,
+        busy=Stopwatch(),
+        log=structlog.get_logger("test"),
+    )
 
 
 class Recorder:

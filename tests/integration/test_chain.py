@@ -40,7 +40,8 @@ async def test_a_rebalance_with_calls_in_flight_loses_nothing_and_repeats_nothin
 
 
 @pytest.mark.timeout(240)
-async def test_ten_kills_over_two_thousand_events_lose_nothing(rig: Rig) -> None:
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+async def test_ten_kills_over_two_thousand_events_lose_nothing(rig: Rig, delivery: str) -> None:
     dice = random.Random(20260101)
     rig.endpoint.faults = [
         Fault("delay", rate=0.5, seconds=0.05),
@@ -50,7 +51,7 @@ async def test_ten_kills_over_two_thousand_events_lose_nothing(rig: Rig) -> None
     settings: Settings = {
         "concurrency": {"max_in_flight": 8},
         "batch": {"max_events": 4, "linger": "2ms"},
-        "kafka": {"session_timeout": "6s", "request_timeout": "5s", "revoke_drain": "3s"},
+        "kafka": {"delivery": delivery, "session_timeout": "6s", "request_timeout": "5s", "revoke_drain": "2s"},
     }
     processes: list[Process] = [await rig.connector(settings), await rig.connector(settings)]
     feeding = asyncio.create_task(feed(rig, 2000))
@@ -71,8 +72,10 @@ async def test_ten_kills_over_two_thousand_events_lose_nothing(rig: Rig) -> None
     assert {source(record) for record in results} == set(places)
     assert_in_order(results)
     assert await rig.settled(rig.letters, 0.2) == []
-    repeated = Counter(map(source, results))
-    print(f"{len(results)} results of {len(places)} events, {sum(n > 1 for n in repeated.values())} events repeated")
+    repeated = sum(count > 1 for count in Counter(map(source, results)).values())
+    print(f"{delivery}: {len(results)} results of {len(places)} events, {repeated} events repeated")
+    if delivery == "exactly_once":
+        assert repeated == 0
 
 
 async def feed(rig: Rig, count: int) -> list[str]:

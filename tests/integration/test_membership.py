@@ -105,7 +105,7 @@ async def test_a_silent_kafka_is_noticed_and_waited_for_and_holds_up_no_exit(tmp
             await rig.make_topics()
             rig.endpoint.faults = [Fault("delay", seconds=0.5)]
             settings: Settings = {
-                "kafka": {"session_timeout": "6s", "request_timeout": "2s", "revoke_drain": "1s"},
+                "kafka": {"session_timeout": "6s", "request_timeout": "3s", "revoke_drain": "500ms"},
                 "shutdown": {"drain": "6s"},
             }
             leaver, stays = await asyncio.gather(rig.connector(settings), rig.connector(settings))

@@ -8,18 +8,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from connector.kafka import clients, repairs
-from connector.kafka.outbox import Outbox
+from connector.kafka import repairs
+from connector.lease import Lease
 from connector.local.kafka import LocalKafka
-from connector.metrics import Stopwatch
 from connector.outgoing import Outgoing
-from tests.integration.stage import Stage, until
+from tests.integration.stage import Stage, make_outbox, until
 from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:
@@ -33,27 +31,24 @@ pytestmark = pytest.mark.integration
 class Published:
     """An outbox at work on a topic, and what it said of each result."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str, lease: Lease | None = None) -> None:
         self.acknowledged: list[bytes | None] = []
         self.refused: list[bytes | None] = []
         self.producers = 0
-        self._settings = settings
-        self.outbox = Outbox(
-            topic,
-            self._make,
-            acknowledged=lambda sent: self.acknowledged.extend(one.value for one in sent),
-            too_large=self._refuse,
-            busy=Stopwatch(),
-            log=structlog.get_logger("test"),
+        self.outbox = make_outbox(
+            settings, topic, lambda sent: self.acknowledged.extend(one.value for one in sent), self._refuse, lease
         )
+        make = self.outbox._make
+
+        def counted(*, max_batch_size: int) -> AIOKafkaProducer:
+            self.producers += 1
+            return make(max_batch_size=max_batch_size)
+
+        self.outbox._make = counted
         self._ledger = make_ledger()
 
-    def _make(self, *, max_batch_size: int) -> AIOKafkaProducer:
-        self.producers += 1
-        return clients.producer(self._settings, max_batch_size=max_batch_size)
-
     def _refuse(self, outgoing: Outgoing, size: int) -> None:
-        assert size > self.outbox.max_message_bytes
+        assert size > self.outbox.topic.max_message_bytes
         self.refused.append(outgoing.value)
 
     def add(self, *values: bytes) -> None:
@@ -175,14 +170,14 @@ async def test_a_partition_without_leader_for_longer_than_a_request_spoils_no_pr
         monkeypatch.setattr(repairs, "keep_batches", lambda producer: None)
     async with Stage.open(mortal.bootstrap_servers) as stage:
         await stage.admin.create_topics([NewTopic(stage.output, -1, -1, replica_assignments={0: [0]})])
-        settings = stage.settings(request_timeout="2s", revoke_drain="1s")
+        settings = stage.settings(request_timeout="3s", revoke_drain="500ms")
         async with Published(settings, stage.output).running() as published:
             published.add(b"0")
             await until(lambda: published.acknowledged == [b"0"])
             await asyncio.to_thread(mortal.stop, 0)
             published.add(b"1", b"2")
             if protected:
-                await asyncio.sleep(6)
+                await asyncio.sleep(8)
             else:
                 # The batch expires, and with it the producer is spoilt; the outbox mends that too, at a price.
                 await until(lambda: published.outbox.problem is not None)
@@ -192,3 +187,49 @@ async def test_a_partition_without_leader_for_longer_than_a_request_spoils_no_pr
             assert published.acknowledged == [b"0", b"1", b"2"]
             assert await values_of(stage.servers, stage.output, 3) == [b"0", b"1", b"2"]
             assert (published.producers == 1) is protected
+
+
+# -- the lease ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protected", [True, False])
+async def test_nothing_is_published_by_a_process_that_may_not_own_its_partitions(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    if not protected:
+        monkeypatch.setattr(Lease, "holds", lambda lease, now: True)
+    lease = Lease(1000.0)
+    lease.renew(time.monotonic())
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create()
+        async with Published(stage.settings(), stage.output, lease).running() as published:
+            published.add(b"0")
+            await until(lambda: published.acknowledged == [b"0"])
+            lease.end()
+            published.add(b"1", b"2")
+            if not protected:
+                await until(lambda: published.acknowledged == [b"0", b"1", b"2"])
+                return
+            await until(lambda: published.outbox._in_flight)
+            # The group gave our partitions away: what waits for its request is withdrawn with all the rest.
+            published.outbox.discard()
+            assert published.outbox.pending == 0
+            lease.renew(time.monotonic())
+            published.add(b"3")
+            await until(lambda: published.acknowledged == [b"0", b"3"])
+            assert await values_of(stage.servers, stage.output, 2) == [b"0", b"3"]
+            assert published.outbox.problem is None
+
+
+async def test_what_was_held_back_is_published_when_the_group_takes_us_for_a_member_again(
+    bootstrap_servers: str,
+) -> None:
+    lease = Lease(1000.0)
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create()
+        async with Published(stage.settings(), stage.output, lease).running() as published:
+            published.add(b"0", b"1")
+            await until(lambda: published.outbox._in_flight)
+            assert published.acknowledged == []
+            lease.renew(time.monotonic())
+            await until(lambda: published.acknowledged == [b"0", b"1"])

@@ -7,23 +7,19 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import NoOffsetForPartitionError, ProducerClosed
 from aiokafka.protocol.produce import ProduceRequest
 
 from connector.errors import StartupError
 from connector.kafka import clients, repairs
-from connector.kafka.outbox import Outbox
-from connector.metrics import Stopwatch
-from tests.integration.stage import Stage, until
+from tests.integration.stage import Stage, endless_lease, make_outbox, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiokafka import AIOKafkaProducer
 
-    from connector.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -114,7 +110,7 @@ class Silence:
 
 @both
 async def test_a_producer_that_was_given_up_sends_nothing_more(stage: Stage, protected: bool) -> None:
-    producer = clients.producer(stage.settings(), max_batch_size=100_000)
+    producer = clients.producer(stage.settings(), endless_lease(), max_batch_size=100_000)
     await producer.start()
     silence = Silence(producer)
     pending = await producer.send(stage.topic, b"late", partition=0)
@@ -160,20 +156,9 @@ async def test_whatever_is_waited_for_a_cancellation_ends_it(stage: Stage, part:
             working = stage.work(settings)
             task = working._task
         else:
-            task = asyncio.create_task(make_outbox(settings).run())
+            task = asyncio.create_task(make_outbox(settings, settings.kafka.output_topic, lambda _: None).run())
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         done, _ = await asyncio.wait([task], timeout=2)
         assert done, f"a cancellation after {turns} turns of the loop was swallowed"
-
-
-def make_outbox(settings: Settings) -> Outbox:
-    return Outbox(
-        settings.kafka.output_topic,
-        lambda *, max_batch_size: clients.producer(settings, max_batch_size=max_batch_size),
-        acknowledged=lambda _: None,
-        too_large=lambda *_: None,
-        busy=Stopwatch(),
-        log=structlog.get_logger("test"),
-    )

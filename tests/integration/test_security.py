@@ -27,9 +27,8 @@ from connector.kafka.outbox import Outbox
 from connector.local.broker_settings import ListenerSecurity
 from connector.local.kafka import LocalKafka
 from connector.log_events import LogEvent
-from connector.metrics import Stopwatch
 from connector.outgoing import Outgoing
-from tests.integration.stage import Stage, Working, until
+from tests.integration.stage import Stage, Working, make_outbox, until
 from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:
@@ -91,14 +90,7 @@ def results(*values: bytes) -> list[Outgoing]:
 def publish(settings: Settings, topic: str, *values: bytes) -> tuple[Outbox, list[Outgoing], asyncio.Task[None]]:
     """An outbox at work with results of one key."""
     acknowledged: list[Outgoing] = []
-    outbox = Outbox(
-        topic,
-        lambda *, max_batch_size: clients.producer(settings, max_batch_size=max_batch_size),
-        acknowledged=acknowledged.extend,
-        too_large=lambda *_: None,
-        busy=Stopwatch(),
-        log=structlog.get_logger("test"),
-    )
+    outbox = make_outbox(settings, topic, acknowledged.extend)
     outbox.append(results(*values))
     return outbox, acknowledged, asyncio.create_task(outbox.run())
 

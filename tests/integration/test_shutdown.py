@@ -80,7 +80,7 @@ async def test_a_signal_while_kafka_is_away_ends_it_soon(rig: Rig) -> None:
     [
         ("kafka: {bootstrap_server: x:9092}", ["kafka.bootstrap_server", "bootstrap_servers"]),
         ("kafka: {revoke_drain: 20s}", ["kafka.revoke_drain", "request_timeout"]),
-        ("kafka: {delivery: exactly_once}", ["kafka.delivery", "not available yet"]),
+        ("kafka: {delivery: exactly_once, transaction_timeout: 20s}", ["kafka.transaction_timeout", "request_timeout"]),
         ("batch: {max_events: many}", ["batch.max_events"]),
     ],
 )

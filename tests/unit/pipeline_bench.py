@@ -142,7 +142,7 @@ class Endpoint:
 
 
 class Topic:
-    """An Outbox that acknowledges each append some seconds later: 0 at once, NEVER never."""
+    """A topic that acknowledges each append some seconds later: 0 at once, NEVER never."""
 
     def __init__(self, acknowledged: Callable[[list[Outgoing]], None], delay: float) -> None:
         self.delay = delay
@@ -219,6 +219,14 @@ class Bench:
         self._offsets: Counter[int] = Counter()
 
     # -- the destination ---------------------------------------------------------------------------------------------
+
+    def publish(self, results: list[Outgoing]) -> None:
+        """Take results."""
+        self.results.append(results)
+
+    def bury(self, dead_letters: list[Outgoing]) -> None:
+        """Take dead letters."""
+        self.dead_letters.append(dead_letters)
 
     async def flushed(self) -> None:
         """Wait until everything is acknowledged."""

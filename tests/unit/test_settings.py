@@ -128,8 +128,11 @@ def test_a_wrong_value_gets_sentences_that_name_its_key(path: tuple[str, ...], v
         ({"batches": {}}, "batches: there is no such setting; did you mean batch?"),
         ({"zzz": 1}, "zzz: there is no such setting; config/connector.yaml lists every setting"),
         (
-            {"kafka": {"delivery": "exactly_once"}},
-            "kafka.delivery: exactly_once is not available yet; use at_least_once",
+            {"kafka": {"delivery": "exactly_once", "transaction_timeout": "20s"}},
+            (
+                "kafka.transaction_timeout: must be at least 40s, twice kafka.request_timeout plus kafka.revoke_drain, or "
+                "the brokers abort transactions that are still being worked on"
+            ),
         ),
         ({"log": {"format": "xml"}}, "log.format: must be 'json' or 'text', not 'xml'"),
         ({"kafka": {"client_id": 5}}, "kafka.client_id: must be text, not 5; put it in quotes"),

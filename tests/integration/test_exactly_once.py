@@ -1,0 +1,36 @@
+"""Exactly-once: results, dead letters and offsets in one transaction, whatever happens to the processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from connector.local.faults import Fault
+from tests.integration.rig import Rig, Settings, source, until
+from tests.integration.test_end_to_end import assert_in_order, keyed
+
+pytestmark = pytest.mark.integration
+
+
+def exactly_once(**kafka: object) -> Settings:
+    return {
+        "kafka": {"delivery": "exactly_once", "transaction_timeout": "30s", **kafka},
+        "concurrency": {"max_in_flight": 8},
+        "batch": {"max_events": 4, "linger": "2ms"},
+    }
+
+
+async def test_results_and_dead_letters_come_once_and_the_offsets_with_them(rig: Rig) -> None:
+    rig.endpoint.faults = [Fault("model_error", payload=b"poison", status=400)]
+    await rig.connector(exactly_once())
+    places = await rig.produce([*keyed(60), (b"k", b"poison"), *keyed(100)[60:]])
+    results = await rig.results(100)
+    (letter,) = await rig.dead_letters(1)
+    assert letter.value == b"poison"
+    assert sorted([*map(source, results), source(letter)]) == sorted(places)
+    assert_in_order(results)
+    ends = await rig.ends()
+
+    async def all_committed() -> bool:
+        return await rig.committed() == {number: end for number, end in ends.items() if end}
+
+    await until(all_committed, "the offsets")
