@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from connector.kafka import clients
+from connector.kafka import clients, repairs
 from connector.kafka.outbox import Outbox
 from connector.kafka.output_topic import OutputTopic
 from connector.kafka.source import Source
@@ -25,7 +25,9 @@ from connector.metrics import Metrics, Stopwatch
 from connector.settings import Settings, parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    import pytest
 
     from connector.event import Event
     from connector.outgoing import Outgoing
@@ -41,12 +43,12 @@ _LIMITS = {
 """Time limits that a test can wait for."""
 
 
-async def until(condition: Callable[[], Any | Awaitable[Any]], limit: float = 15.0) -> None:
-    """Wait until a condition holds; it may be a coroutine function. Raises AssertionError after `limit` seconds."""
+async def until(condition: Callable[[], Any], limit: float = 15.0) -> None:
+    """Wait until a condition holds; what it returns may be a coroutine. Raises AssertionError after `limit` seconds."""
     deadline = time.monotonic() + limit
     while True:
         holds = condition()
-        if inspect.isawaitable(holds):
+        if inspect.iscoroutine(holds):
             holds = await holds
         if holds:
             return
@@ -78,6 +80,11 @@ def make_outbox(
         busy=Stopwatch(),
         log=structlog.get_logger("test"),
     )
+
+
+async def committed_is(stage: Stage, offset: int | None, partition: int = 0) -> bool:
+    """Whether this is what the group has committed."""
+    return await stage.committed(partition) == offset
 
 
 class Recorder:
@@ -116,6 +123,24 @@ class Recorder:
     def offsets(self, partition: int = 0) -> list[int]:
         """The offsets of what came, in that order."""
         return [event.offset for event in self.events if event.ledger.partition == partition]
+
+
+class Gate:
+    """Holds up the reading of committed offsets while it is closed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = asyncio.Event()
+        self.waiting = 0
+        """How often they were asked for."""
+        self._read = repairs.committed
+        monkeypatch.setattr(repairs, "committed", self._committed)
+
+    async def _committed(
+        self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, int | None]:
+        self.waiting += 1
+        await self.open.wait()
+        return await self._read(consumer, partitions)
 
 
 class Working:

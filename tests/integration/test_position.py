@@ -16,10 +16,10 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupLoadInProgressError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from connector.kafka import repairs, topics
+from connector.kafka import clients, repairs, topics
 from connector.kafka.source import Source
 from connector.log_events import LogEvent
-from tests.integration.stage import Stage, until
+from tests.integration.stage import Gate, Stage, committed_is, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -35,23 +35,6 @@ AFTER_MINUTES = {"metadata_max_age": "5m"}
 async def stage(bootstrap_servers: str) -> AsyncIterator[Stage]:
     async with Stage.open(bootstrap_servers) as stage:
         yield stage
-
-
-class Gate:
-    """Holds up the reading of committed offsets while it is closed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.open = asyncio.Event()
-        self.waiting = 0
-        self._read = repairs.committed
-        monkeypatch.setattr(repairs, "committed", self._committed)
-
-    async def _committed(
-        self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, int | None]:
-        self.waiting += 1
-        await self.open.wait()
-        return await self._read(consumer, partitions)
 
 
 def refuse_offsets(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
@@ -75,6 +58,22 @@ async def bare_committed(
 ) -> dict[TopicPartition, int | None]:
     """What aiokafka's own method says."""
     return {tp: await consumer.committed(tp) for tp in partitions}
+
+
+def watch_getmany(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """Every exception that leaves `getmany`."""
+    raised: list[BaseException] = []
+    getmany = AIOKafkaConsumer.getmany
+
+    async def watched(consumer: AIOKafkaConsumer, *partitions: TopicPartition, **options: int) -> Any:
+        try:
+            return await getmany(consumer, *partitions, **options)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", watched)
+    return raised
 
 
 @both
@@ -135,10 +134,6 @@ async def test_a_topic_created_again_while_paused_is_read_from_its_beginning(
     await until(lambda: committed_is(stage, 20))
 
 
-async def committed_is(stage: Stage, offset: int | None, partition: int = 0) -> bool:
-    return await stage.committed(partition) == offset
-
-
 @both
 async def test_a_topic_created_again_before_an_assignment_is_read_from_its_beginning(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
@@ -194,6 +189,39 @@ async def test_what_retention_took_is_counted_and_said_and_the_epoch_goes_on(sta
     await until(lambda: committed_is(stage, 20))
 
 
+@pytest.mark.parametrize("otherwise", [None, "jumps", "raises"], ids=["protected", "jumps", "raises"])
+async def test_a_paused_position_that_retention_passes_is_neither_silent_nor_stuck(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, otherwise: str | None
+) -> None:
+    await stage.create()
+    await stage.produce(5)
+    raised = watch_getmany(monkeypatch)
+    if otherwise is not None:
+        # Both ways lead through it: the watch, and the broker's refusal.
+        monkeypatch.setattr(Source, "_hold_back", lambda *_: None)
+    if otherwise == "jumps":
+        monkeypatch.setattr(
+            clients,
+            "AIOKafkaConsumer",
+            lambda **options: AIOKafkaConsumer(**options | {"auto_offset_reset": "earliest"}),
+        )
+    working = await stage.worker(stage.settings(auto_offset_reset="earliest"))
+    await until(lambda: len(working.recorder.events) == 5)
+    await working.pause()
+    await stage.produce(15)
+    with structlog.testing.capture_logs() as lines:
+        await stage.delete_records(before=12)
+        working.recorder.consuming = True
+        if otherwise == "raises":
+            await until(lambda: sum(isinstance(error, OffsetOutOfRangeError) for error in raised) >= 3)
+            assert working.recorder.offsets() == list(range(5))
+        else:
+            await until(lambda: working.recorder.offsets() == [*range(5), *range(12, 20)])
+    said = [line["lost"] for line in lines if line["event"] == LogEvent.LOST_TO_RETENTION]
+    assert said == ([] if otherwise else [7])
+    assert working.count("lost_to_retention") == sum(said)
+
+
 @pytest.mark.parametrize("policy", ["earliest", "none"])
 async def test_aiokafka_itself_jumps_in_silence_or_raises(stage: Stage, policy: str) -> None:
     await stage.create()
@@ -202,9 +230,10 @@ async def test_aiokafka_itself_jumps_in_silence_or_raises(stage: Stage, policy: 
     consumer = AIOKafkaConsumer(bootstrap_servers=stage.servers, auto_offset_reset=policy)
     await consumer.start()
     try:
+        # Before there is a position: events that were fetched ahead would be given out as if nothing were missing.
+        await stage.delete_records(before=12)
         consumer.assign([tp])
         consumer.seek(tp, 5)
-        await stage.delete_records(before=12)
         taken = asyncio.create_task(consumer.getmany(timeout_ms=10_000))
         if policy == "earliest":
             assert next(record.offset for record in (await taken)[tp]) == 12
@@ -228,22 +257,6 @@ async def test_with_policy_fail_a_lost_position_waits_for_a_person(stage: Stage)
     await working.consumer.commit({TopicPartition(stage.topic, 0): 15})
     await until(lambda: working.recorder.offsets() == list(range(15, 20)))
     assert working.source.problem is None
-
-
-def watch_getmany(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """Every exception that leaves `getmany`."""
-    raised: list[BaseException] = []
-    getmany = AIOKafkaConsumer.getmany
-
-    async def watched(consumer: AIOKafkaConsumer, *partitions: TopicPartition, **options: int) -> Any:
-        try:
-            return await getmany(consumer, *partitions, **options)
-        except Exception as error:
-            raised.append(error)
-            raise
-
-    monkeypatch.setattr(AIOKafkaConsumer, "getmany", watched)
-    return raised
 
 
 @both

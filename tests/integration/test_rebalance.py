@@ -1,4 +1,7 @@
-"""Rebalances: what comes early, what goes out late, and who is still a member (items 4, 5, 6, 14, 16, 18)."""
+"""Rebalances: what comes early, what goes out late, and who is still a member (items 4, 5, 6, 14, 16, 18).
+
+Each protection of the source is taken away once, to show that the failure that it prevents is real.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,21 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog.testing
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import GroupLoadInProgressError, KafkaError
 
 from connector.kafka import repairs
 from connector.kafka.source import Source
-from tests.integration.stage import Stage, until
+from connector.log_events import LogEvent
+from tests.integration.stage import Gate, Stage, committed_is, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
 pytestmark = pytest.mark.integration
+
+both = pytest.mark.parametrize("protected", [True, False], ids=["protected", "unprotected"])
 
 
 @pytest.fixture
@@ -30,29 +37,45 @@ async def stage(bootstrap_servers: str) -> AsyncIterator[Stage]:
 # -- 4: events that come before the assignment listener has ended ------------------------------------------------------
 
 
-async def test_what_comes_before_the_position_is_known_is_read_again_and_delivered_once(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("paused", "positioning"),
+    [(True, True), (False, True), (False, False)],
+    ids=["protected", "protected by the ledger alone", "unprotected"],
+)
+async def test_nothing_is_delivered_before_the_position_is_known(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, paused: bool, positioning: bool
 ) -> None:
     await stage.produce(20)
-    place, may_place = Source._place, asyncio.Event()
+    await stage.commit(10)
+    gate, begin = Gate(monkeypatch), Source._begin_epochs
 
-    async def late(self: Source, waiting: set[TopicPartition]) -> None:
-        # aiokafka has fetched by then: the pause is undone to let it.
-        for tp in waiting:
-            assert self._consumer is not None
-            self._consumer.resume(tp)
-        await may_place.wait()
-        await place(self, waiting)
+    def begin_epochs(self: Source, partitions: Iterable[TopicPartition]) -> None:
+        partitions = list(partitions)
+        begin(self, partitions)
+        for tp in partitions:
+            if not paused:
+                assert self._consumer is not None
+                self._resume(self._consumer, tp)
+            if not positioning:
+                self._ledgers[tp].place(0, None)
 
-    monkeypatch.setattr(Source, "_place", late)
+    monkeypatch.setattr(Source, "_begin_epochs", begin_epochs)
     working = stage.work()
     await until(lambda: working.source.joined)
-    await asyncio.sleep(0.7)
+    if not positioning:
+        # From the placeholder position: the group stands at 10.
+        await until(lambda: working.recorder.offsets() == list(range(20)))
+        return
+    if paused:
+        await asyncio.sleep(0.7)
+    else:
+        # All of them have been fetched, and discarded.
+        await until(lambda: repairs.position(working.consumer, TopicPartition(stage.topic, 0)) == 20)
     assert working.recorder.events == []
-    may_place.set()
-    await until(lambda: working.recorder.offsets() == list(range(20)))
+    gate.open.set()
+    await until(lambda: working.recorder.offsets() == list(range(10, 20)))
     await until(lambda: working.partitions == {0, 1})
-    assert working.recorder.offsets() == list(range(20))
+    assert working.recorder.offsets() == list(range(10, 20))
 
 
 async def test_aiokafka_itself_gives_out_events_while_the_listener_still_runs(stage: Stage) -> None:
@@ -79,17 +102,33 @@ async def test_aiokafka_itself_gives_out_events_while_the_listener_still_runs(st
     assert seen == list(range(20))
 
 
-async def test_events_of_a_partition_without_ledger_are_sought_back_and_not_dropped(stage: Stage) -> None:
-    working = await stage.worker()
+@both
+async def test_events_of_a_partition_without_ledger_are_sought_back_and_not_dropped(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    if not protected:
+        deliver = Source._deliver
+
+        def dropping(self: Source, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
+            deliver(self, consumer, {tp: records for tp, records in fetched.items() if tp in self._ledgers})
+
+        monkeypatch.setattr(Source, "_deliver", dropping)
+    working = await stage.worker(stage.settings(auto_offset_reset="earliest"))
     tp = TopicPartition(stage.topic, 0)
     ledger = working.source._ledgers.pop(tp)
     await stage.produce(5)
-    await until(lambda: tp in working.consumer.paused())
+    if protected:
+        await until(lambda: tp in working.consumer.paused())
+        assert await working.consumer.position(tp) == 0
+    else:
+        await until(lambda: repairs.position(working.consumer, tp) == 5)
     assert working.recorder.events == []
-    assert await working.consumer.position(tp) == 0
     working.source._ledgers[tp] = ledger
     working.consumer.resume(tp)
-    await until(lambda: working.recorder.offsets() == list(range(5)))
+    await stage.produce(5)
+    await until(lambda: working.recorder.offsets()[-1:] == [9])
+    assert working.recorder.offsets() == list(range(0 if protected else 5, 10))
+    await until(lambda: committed_is(stage, 10))
 
 
 # -- 5: a commit that is retried across a rebalance --------------------------------------------------------------------
@@ -111,25 +150,49 @@ async def failing_commits(coordinator: Any, monkeypatch: pytest.MonkeyPatch) -> 
     return sent, may_pass
 
 
-async def test_no_retry_of_a_commit_outlives_the_revoke(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    working = await stage.worker(stage.settings(auto_offset_reset="earliest"))
-    await until(lambda: all(ledger.due is None for ledger in working.source.ledgers))
-    sent, may_pass = await failing_commits(working.coordinator, monkeypatch)
-    await stage.produce(3)
-    await until(lambda: working.source._committing is not None and not working.source._committing.done())
-    retried = working.source._committing
-    assert retried is not None
-    generation = repairs.generation(working.consumer)
+@both
+async def test_a_late_commit_never_moves_a_revoked_partition(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    # A commit is given up after a request's time, which must not end before the second member has committed.
+    patient = stage.settings(auto_offset_reset="earliest", session_timeout="40s", request_timeout="30s")
+    if not protected:
+        end = Source._end_epochs
+
+        async def end_epochs(self: Source, drain: float, *, lost: bool = False) -> None:
+            self._committing = None
+            await end(self, drain, lost=lost)
+
+        monkeypatch.setattr(Source, "_end_epochs", end_epochs)
+    first = await stage.worker(patient)
+    await until(lambda: all(ledger.due is None for ledger in first.source.ledgers))
+    sent, may_pass = await failing_commits(first.coordinator, monkeypatch)
+    # Complete at once, so that the commit is about both partitions, whichever will move.
+    first.recorder.hold = True
+    for partition in (0, 1):
+        await stage.produce(5, partition)
+    await until(lambda: len(first.recorder.events) == 10)
+    first.recorder.hold = False
+    first.recorder.complete(first.recorder.events)
+    await until(lambda: first.source._committing is not None and not first.source._committing.done())
+    late = first.source._committing
+    assert late is not None
+    generation = repairs.generation(first.consumer)
+    second = stage.work(patient)
     # The final commit of the drain is refused as well, and given up with it.
-    working.coordinator.request_rejoin()
-    await until(lambda: repairs.generation(working.consumer) > generation and working.source.joined)
-    assert retried.done()
+    await until(lambda: len(first.partitions) == len(second.partitions) == 1, limit=30)
+    (moved,) = second.partitions
+    await stage.produce(5, moved)
+    await until(lambda: second.recorder.offsets(moved) == list(range(10)))
+    await until(lambda: committed_is(stage, 10, moved))
+    assert late.done() is protected
     may_pass.set()
-    await until(lambda: working.partitions == {0, 1})
-    # Whatever goes out now belongs to epochs that began after the rebalance, and is due to them.
-    assert working.recorder.forgotten == 1
-    await until(lambda: working.recorder.offsets() == [0, 1, 2, 0, 1, 2])
+    # Whatever goes out belongs to the generation of the moment; only a late one says anything about what has moved.
+    await until(lambda: committed_is(stage, 5, 1 - moved))
+    await until(lambda: late.done())
+    assert sent
     assert all(one > generation for one in sent)
+    assert await stage.committed(moved) == (10 if protected else 5)
 
 
 async def test_aiokafka_itself_sends_a_retried_commit_with_the_next_generation(
@@ -154,7 +217,7 @@ async def test_aiokafka_itself_sends_a_retried_commit_with_the_next_generation(
 # -- 6: a member that was kicked out -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protected", [True, False])
+@both
 async def test_a_member_that_was_kicked_out_drains_and_commits_nothing(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
 ) -> None:
@@ -174,7 +237,7 @@ async def test_a_member_that_was_kicked_out_drains_and_commits_nothing(
 # -- 14: getmany that raised -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protected", [True, False])
+@both
 async def test_a_loop_that_dies_after_an_error_is_noticed_by_the_group(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
 ) -> None:
@@ -208,28 +271,43 @@ async def test_a_loop_that_dies_after_an_error_is_noticed_by_the_group(
 # -- 16: the listener and the session ----------------------------------------------------------------------------------
 
 
-async def test_heartbeats_begin_although_the_offsets_cannot_be_read(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+@both
+async def test_offsets_that_cannot_be_read_for_long_cost_no_membership(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
 ) -> None:
-    committed, readable = repairs.committed, asyncio.Event()
+    gate, assigned_listener = Gate(monkeypatch), Source.on_partitions_assigned
 
-    async def hanging(*arguments: Any) -> Any:
-        await readable.wait()
-        return await committed(*arguments)
+    async def waiting_for_positions(self: Source, assigned: Iterable[TopicPartition]) -> None:
+        await assigned_listener(self, assigned)
+        if self._positioning is not None:
+            await asyncio.wait([self._positioning])
 
-    monkeypatch.setattr(repairs, "committed", hanging)
-    working = stage.work()
-    await until(lambda: working.source.joined)
-    joined = time.monotonic()
-    await until(lambda: working.coordinator._heartbeat_task is not None, limit=4)
-    session = working.source._kafka.session_timeout
-    assert time.monotonic() - joined < session / 2
-    generation = repairs.generation(working.consumer)
-    await asyncio.sleep(session + 1)
-    assert repairs.generation(working.consumer) == generation, "the group has kicked it out"
-    readable.set()
-    await stage.produce(3)
-    await until(lambda: working.recorder.offsets() == [0, 1, 2])
+    if not protected:
+        monkeypatch.setattr(Source, "on_partitions_assigned", waiting_for_positions)
+    with structlog.testing.capture_logs() as lines:
+        working = stage.work(stage.settings(auto_offset_reset="earliest"))
+        await until(lambda: working.source.joined)
+        generation = repairs.generation(working.consumer)
+        session = working.source._kafka.session_timeout
+        assert await stage.members() == 1
+        if protected:
+            await asyncio.sleep(session + 2)
+            assert await stage.members() == 1
+        else:
+            await until(lambda: has_members(stage, 0), limit=session + 10)
+        gate.open.set()
+        await stage.produce(3)
+        await until(lambda: working.recorder.offsets()[-1:] == [2])
+        if not protected:
+            # What it asks the group next is answered with "unknown member".
+            await until(lambda: LogEvent.PARTITIONS_LOST in [line["event"] for line in lines])
+    lost = [line for line in lines if line["event"] in (LogEvent.PARTITIONS_LOST, LogEvent.PARTITIONS_REVOKED)]
+    assert (lost == []) is protected
+    assert (repairs.generation(working.consumer) == generation) is protected
+
+
+async def has_members(stage: Stage, count: int) -> bool:
+    return await stage.members() == count
 
 
 # -- 18: a joiner that waits for a drain -------------------------------------------------------------------------------
