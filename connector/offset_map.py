@@ -36,7 +36,7 @@ class OffsetMap:
     has here. A sample with another timestamp means another topic of that name, and discards the map.
     """
 
-    __slots__ = ("_next", "_run", "_runs", "_sample", "_samples", "confirmed", "discarded")
+    __slots__ = ("_run", "_runs", "_sample", "_samples", "confirmed", "discarded")
 
     def __init__(self, runs: Sequence[Run], samples: Sequence[tuple[int, int]]) -> None:
         """Take ascending, separate runs, and samples: pairs of an offset, ascending, and a timestamp in milliseconds."""
@@ -48,13 +48,11 @@ class OffsetMap:
         self._samples = samples
         self._run = 0
         self._sample = 0
-        self._next = 0
 
     def finished(self, offset: int, timestamp: int) -> bool:
         """Whether this event, with its timestamp in milliseconds, was completed by an earlier owner."""
         if self.discarded:
             return False
-        self._next = offset + 1
         runs, samples = self._runs, self._samples
         # A sample that was not delivered is compacted or expired, and says nothing.
         while self._sample < len(samples) and samples[self._sample][0] <= offset:
@@ -72,19 +70,16 @@ class OffsetMap:
     @property
     def exhausted(self) -> bool:
         """Whether no later event can be found in it."""
-        if self.discarded or (not self.confirmed and self._sample == len(self._samples)):
-            return True
-        return self._runs[-1][1] <= self._next
+        unconfirmed_for_ever = not self.confirmed and self._sample == len(self._samples)
+        return self.discarded or unconfirmed_for_ever or self._run == len(self._runs)
 
-    @property
-    def rest(self) -> list[Run]:
-        """The runs, or parts of runs, behind the last event that was asked about."""
-        return [(max(first, self._next), end) for first, end in self._runs[self._run :] if end > self._next]
+    def runs(self, start: int) -> list[Run]:
+        """The runs, or parts of runs, from `start` on, which is above every event that was asked about."""
+        return [(max(first, start), end) for first, end in self._runs[self._run :] if end > start]
 
-    @property
-    def samples(self) -> dict[int, int]:
-        """The samples behind the last event that was asked about: timestamps in milliseconds by offset."""
-        return dict(self._samples[self._sample :])
+    def samples(self, start: int) -> dict[int, int]:
+        """The samples from `start` on: timestamps in milliseconds by offset."""
+        return {offset: timestamp for offset, timestamp in self._samples[self._sample :] if offset >= start}
 
 
 def fits(runs: int, span: int) -> bool:
@@ -92,14 +87,14 @@ def fits(runs: int, span: int) -> bool:
     return 2 * runs <= _ROOM or span <= 8 * _ROOM
 
 
-def encode(position: int, runs: Sequence[Run], timestamps: Mapping[int, int]) -> str:
+def encode(position: int, runs: Sequence[Run], *timestamps: Mapping[int, int]) -> str:
     """The metadata of a commit of `position`: at most MAX_BYTES ASCII characters; empty when it would be longer.
 
     `runs` ascend from `position` on and do not overlap; an offset in them that is no event does no harm. `timestamps`, in
-    milliseconds, are of events in the runs; without any the map could never be confirmed, and is empty. The first of
-    them, by offset, is among the samples.
+    milliseconds, are of events in the runs, and each mapping gives its share of the samples. Without any the map could
+    never be confirmed, and is empty.
     """
-    samples = _choose(timestamps)
+    samples = _choose([some for some in timestamps if some])
     if not runs or not samples:
         return ""
     body = bytearray([len(samples)])
@@ -132,13 +127,17 @@ def decode(text: str, position: int) -> OffsetMap | None:
         return None
 
 
-def _choose(timestamps: Mapping[int, int]) -> list[tuple[int, int]]:
+def _choose(timestamps: Sequence[Mapping[int, int]]) -> list[tuple[int, int]]:
     """The first event, and others that are spread evenly; one without a timestamp would be confirmed by any other."""
     if not timestamps:
         return []
-    step = -(-len(timestamps) // (MAX_SAMPLES - 1))
-    chosen = sorted({min(timestamps), *islice(timestamps, 0, None, step)})
-    return [(offset, timestamps[offset]) for offset in chosen if timestamps[offset] >= 0]
+    share = MAX_SAMPLES // len(timestamps) - 1
+    chosen: dict[int, int] = {}
+    for some in timestamps:
+        first, step = min(some), -(-len(some) // share)
+        chosen[first] = some[first]
+        chosen.update((offset, some[offset]) for offset in islice(some, 0, None, step))
+    return sorted((offset, timestamp) for offset, timestamp in chosen.items() if timestamp >= 0)
 
 
 def _seal(body: bytes | bytearray, position: int) -> str:

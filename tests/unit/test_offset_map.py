@@ -53,6 +53,13 @@ def found(known: OffsetMap | None, delivered: list[int], timestamps: dict[int, i
     return [offset for offset in delivered if known.finished(offset, timestamps.get(offset, NOON))]
 
 
+def named_by(text: str, position: int) -> list[int]:
+    """Every offset that a text names."""
+    known = decode(text, position)
+    assert known is not None
+    return events_of(known.runs(position))
+
+
 def sealed(body: bytes, position: int) -> str:
     """A body as a text that is not damaged."""
     checksum = zlib.crc32(body, zlib.crc32(position.to_bytes(8, "big")))
@@ -89,7 +96,7 @@ def test_nothing_is_found_before_a_sample_is_confirmed(
     position, runs, timestamps = drawn
     known = decode(encode(position, runs, timestamps), position)
     assert known is not None
-    samples = list(known.samples)
+    samples = list(known.samples(0))
     gone = set(samples[: data.draw(st.integers(0, len(samples)))])
     kept = [offset for offset in sorted(timestamps) if offset not in gone]
     confirming = min((offset for offset in samples if offset not in gone), default=None)
@@ -103,7 +110,7 @@ def test_one_other_timestamp_discards_the_map_for_good(
     position, runs, timestamps = drawn
     known = decode(encode(position, runs, timestamps), position)
     assert known is not None
-    other = data.draw(st.sampled_from(list(known.samples)))
+    other = data.draw(st.sampled_from(list(known.samples(0))))
     named = sorted(timestamps)
     assert found(known, named, timestamps | {other: NOON - 1}) == [offset for offset in named if offset < other]
     assert known.discarded
@@ -122,15 +129,15 @@ def test_samples_are_few_and_the_first_event_is_one(drawn: tuple[int, list[Run],
     position, runs, timestamps = drawn
     known = decode(encode(position, runs, timestamps), position)
     assert known is not None
-    assert 1 <= len(known.samples) <= MAX_SAMPLES
-    assert min(known.samples) == min(timestamps)
-    assert known.samples.items() <= timestamps.items()
+    assert 1 <= len(known.samples(0)) <= MAX_SAMPLES
+    assert min(known.samples(0)) == min(timestamps)
+    assert known.samples(0).items() <= timestamps.items()
 
 
 def test_samples_of_events_completed_in_order_are_spread_evenly() -> None:
     known = decode(encode(0, [(1, 15_001)], stamped(list(range(1, 15_001)))), 0)
     assert known is not None
-    assert {after - before for before, after in pairwise(known.samples)} == {1000}
+    assert {after - before for before, after in pairwise(known.samples(0))} == {1000}
 
 
 @given(maps(), st.data())
@@ -140,12 +147,23 @@ def test_what_was_not_asked_about_is_the_rest(
     position, runs, timestamps = drawn
     known = decode(encode(position, runs, timestamps), position)
     assert known is not None
-    named, samples = sorted(timestamps), known.samples
+    named, samples = sorted(timestamps), known.samples(0)
     asked = data.draw(st.integers(0, len(named)))
     found(known, named[:asked], timestamps)
-    assert events_of(known.rest) == named[asked:]
-    assert known.samples == {o: at for o, at in samples.items() if o in named[asked:]}
-    assert known.exhausted == (asked == len(named))
+    start = named[asked] if asked < len(named) else named[-1] + 1
+    assert events_of(known.runs(start)) == named[asked:]
+    assert known.samples(start) == {offset: at for offset, at in samples.items() if offset >= start}
+    assert not known.exhausted
+    known.finished(named[-1] + 1, NOON)
+    assert known.exhausted
+
+
+def test_samples_are_taken_from_what_is_carried_on_too() -> None:
+    first, carried = stamped(list(range(1, 10_000))), stamped([20_000, 30_000, 40_000])
+    known = decode(encode(0, [(1, 10_000), (20_000, 50_000)], first, carried), 0)
+    assert known is not None
+    assert known.samples(10_000) == carried
+    assert 3 < len(known.samples(0)) <= MAX_SAMPLES
 
 
 def test_a_map_whose_samples_are_all_gone_is_exhausted() -> None:
@@ -170,7 +188,7 @@ def test_a_map_fits_or_is_empty(count: int, gap: int, seed: int) -> None:
     span = runs[-1][1] - runs[0][0]
     if text:
         assert fits(count, span)
-        assert events_of(getattr(decode(text, 7), "rest", [])) == events_of(runs)
+        assert named_by(text, 7) == events_of(runs)
     else:
         assert count > 500
         assert span > 20_000
@@ -188,7 +206,7 @@ def test_a_map_fits_or_is_empty(count: int, gap: int, seed: int) -> None:
 def test_the_shorter_form_is_taken(runs: list[Run], limit: int) -> None:
     text = encode(0, runs, {runs[0][0]: NOON})
     assert 0 < len(text) < limit
-    assert events_of(getattr(decode(text, 0), "rest", [])) == events_of(runs)
+    assert named_by(text, 0) == events_of(runs)
 
 
 def test_nothing_finished_is_an_empty_text() -> None:
@@ -244,7 +262,7 @@ def test_a_body_that_only_looks_right_is_a_map_or_none_and_never_an_error(
     if known is not None:
         for offset in range(position, position + 40):
             known.finished(offset, NOON)
-        assert all(first < end for first, end in known.rest)
+        assert all(first < end for first, end in known.runs(position))
         assert known.exhausted in (True, False)
 
 
@@ -263,5 +281,5 @@ def test_hostile_runs_are_not_expanded(body: bytes) -> None:
     known = decode(sealed(body, 5), 5)
     if known is not None:
         assert not known.finished(6, NOON)
-        assert len(known.rest) < 25_000
+        assert len(known.runs(5)) < 25_000
     assert time.process_time() - started < 0.5
