@@ -188,10 +188,15 @@ class Pipeline:
     def _let_one_go(self, now: float) -> None:
         """Publish one held dead letter when the guard is due for a probe and has nothing that could be called."""
         guard = self._gate.guard
-        if guard.tripped and self._held and guard.probe_due(now) and not self._calls and self._batcher.empty:
+        if self._only_held and guard.probe_due(now):
             guard.probe_started()
             guard.probe_rejected(now)
             self._let_go(*self._held.pop(0))
+
+    @property
+    def _only_held(self) -> bool:
+        """Whether held dead letters are all there is: none of them leaves by the outcome of a call."""
+        return self._gate.guard.tripped and bool(self._held) and not self._calls and self._batcher.empty
 
     def _set_timer(self, now: float) -> None:
         if self._timer is not None:
@@ -200,7 +205,8 @@ class Pipeline:
         at = self._batcher.wake_at()
         if self._gate.closed:
             # A probe that is due and was not given waits for a batch, and that for its linger or for events.
-            probe_at = self._gate.wake_at()
+            # While halted too, the halt's probe waits for a batch, and what is held must not wait with it.
+            probe_at = self._gate.guard.next_probe_at if self._only_held else self._gate.wake_at()
             if probe_at is None or probe_at > now:
                 at = probe_at
             elif at is not None and at <= now:
