@@ -121,13 +121,15 @@ class Connector(Service):
         if self.source is not None:
             drain = self.settings.shutdown.drain - _CLOSING
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.source.stop(drain + _CLOSING / 2, _CLOSING / 4), end - time.monotonic())
+                async with asyncio.timeout(end - time.monotonic()):
+                    await self.source.stop(drain + _CLOSING / 2, _CLOSING / 4)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.1, end - time.monotonic()))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.invoker.stop(), max(0.1, end - time.monotonic()))
+            async with asyncio.timeout(max(0.1, end - time.monotonic())):
+                await self.invoker.stop()
         self._log.info(LogEvent.STOPPED)
 
     def _watch_numbers(self, source: Source) -> None:

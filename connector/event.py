@@ -29,7 +29,8 @@ class Event:
     """One record of the input topic on its way through the connector; equal only to itself.
 
     `timestamp` is Kafka's, in milliseconds; `arrived` is the loop's clock at delivery, in seconds; `size` is the bytes of
-    key, value and headers; `payload` is the part of the value that the model gets.
+    key, value and headers; `payload` is the part of the value that the model gets; `attempts` is how often it was called,
+    once it was answered.
     """
 
     ledger: Ledger
@@ -42,6 +43,7 @@ class Event:
     size: int
     payload: bytes = b""
     route: Route = field(default=Route(""))
+    attempts: int = 0
 
     @property
     def source(self) -> str:

@@ -272,7 +272,7 @@ def decide(
         message=_sentence(failure, rule.reason),
         detail=cut(failure.original_message or failure.message or "") if container else "",
         status=failure.status if failure.original_status is None else failure.original_status,
-        log_stream=failure.log_stream,
+        log_stream=None if failure.log_stream is None else cut(failure.log_stream),
     )
 
 

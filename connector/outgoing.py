@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from connector.event import Event
     from connector.outcome import Reason
 
 
 class Outgoing(NamedTuple):
-    """What will be one record of an output topic; `timestamp` in milliseconds, `reason` only of a dead letter."""
+    """What will be one record of an output topic; `timestamp` in milliseconds, `reason` only of a dead letter.
+
+    `headers` is a list because aiokafka's record builder takes no other sequence.
+    """
 
     event: Event
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: list[tuple[str, bytes]]
     timestamp: int
     reason: Reason | None = None

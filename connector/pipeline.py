@@ -46,6 +46,8 @@ _ROUTES_COUNTED = 4096
 """Routes whose successes are remembered; headers can make any number."""
 _QUIET = 10.0
 """Seconds between two log lines about calls that fail for the same reason."""
+_TOLD = frozenset({"inference-id", "inference-variant"})
+"""What a dead letter repeats of a result that was too large; a result holds no header of its event by these names."""
 _CANCEL_LIMIT = 1.0
 """Seconds that cancelled calls are waited for; what they bring later is ignored."""
 
@@ -176,10 +178,15 @@ class Pipeline:
     def _let_one_go(self, now: float) -> None:
         """Publish one held dead letter when the guard is due for a probe and has nothing that could be called."""
         guard = self._gate.guard
-        if guard.tripped and self._held and guard.probe_due(now) and not self._calls and self._batcher.empty:
+        if self._only_held and guard.probe_due(now):
             guard.probe_started()
             guard.probe_rejected(now)
             self._let_go(*self._held.pop(0))
+
+    @property
+    def _only_held(self) -> bool:
+        """Whether held dead letters are all there is: none of them leaves by the outcome of a call."""
+        return self._gate.guard.tripped and bool(self._held) and not self._calls and self._batcher.empty
 
     def _set_timer(self, now: float) -> None:
         if self._timer is not None:
@@ -188,7 +195,8 @@ class Pipeline:
         at = self._batcher.wake_at()
         if self._gate.closed:
             # A probe that is due and was not given waits for a batch, and that for its linger or for events.
-            probe_at = self._gate.wake_at()
+            # While halted too, the halt's probe waits for a batch, and what is held must not wait with it.
+            probe_at = self._gate.guard.next_probe_at if self._only_held else self._gate.wake_at()
             if probe_at is None or probe_at > now:
                 at = probe_at
             elif at is not None and at <= now:
@@ -200,11 +208,7 @@ class Pipeline:
         """Make one call and conclude it; gives the reason of its outcome, None when it broke or came too late."""
         era, metrics = self._era, self._metrics
         events = batch.events
-        first = events[0]
-        if self._settings.correlation.mode == "key":
-            inference_id = key_id(first.key, first.ledger.topic, first.ledger.partition, first.offset)
-        else:
-            inference_id = batch_id((event.ledger.topic, event.ledger.partition, event.offset) for event in events)
+        inference_id = self._inference_id(batch)
         started = now = time.monotonic()
         metrics.calling.start(started)
         try:
@@ -226,6 +230,13 @@ class Pipeline:
             return None
         finally:
             metrics.calling.stop(time.monotonic())
+
+    def _inference_id(self, batch: Batch) -> str:
+        """What a call of this batch carries."""
+        if self._settings.correlation.mode == "key":
+            first = batch.events[0]
+            return key_id(first.key, first.ledger.topic, first.ledger.partition, first.offset)
+        return batch_id((event.ledger.topic, event.ledger.partition, event.offset) for event in batch.events)
 
     def _ended(self, slot: Slot, era: int, task: asyncio.Task[Reason | None]) -> None:
         """Give the slot of a call back, whatever became of it: one that is cancelled before its first step runs nothing."""
@@ -293,9 +304,11 @@ class Pipeline:
             self._successes.clear()
         self._successes[batch.route] += len(events)
         results = self._results.of(events, call, response, predictions, time.time_ns() // 1_000_000)
+        attempts = batch.tries
         for event, prediction in zip(events, predictions, strict=True):
             # A result in memory takes room too, until the broker has it.
             event.size += len(prediction)
+            event.attempts = attempts
             ledger = event.ledger
             ledger.bytes += len(prediction)
             ledger.highest_answered = max(ledger.highest_answered, event.offset)
@@ -343,7 +356,12 @@ class Pipeline:
         if not expired:
             return batch
         message = f"The event is older than retry.max_age; the last failure was {outcome.reason}: {outcome.message}"
-        self._bury(expired, outcomes.unanswerable(Reason.EXPIRED, message), attempts=batch.tries)
+        self._bury(
+            expired,
+            outcomes.unanswerable(Reason.EXPIRED, message),
+            attempts=batch.tries,
+            inference_id=self._inference_id(batch),
+        )
         rest = [event for event in batch.events if event.timestamp >= oldest]
         if not rest:
             self._batcher.answered(batch)
@@ -421,7 +439,14 @@ class Pipeline:
         """A result that its topic can never take makes a dead letter of its event."""
         topic = self._settings.kafka.output_topic
         message = f"The result takes {size} bytes, more than max.message.bytes of topic {topic}."
-        self._bury([result.event], outcomes.unanswerable(Reason.TOO_LARGE, message))
+        told = {name: value.decode("utf-8", "surrogateescape") for name, value in result.headers if name in _TOLD}
+        self._bury(
+            [result.event],
+            outcomes.unanswerable(Reason.TOO_LARGE, message),
+            attempts=result.event.attempts,
+            inference_id=told.get("inference-id"),
+            variant=told.get("inference-variant"),
+        )
         if not self._draining:
             # The guard may hold it, and without a call or another event nothing else sets the timer of its probe.
             self._pump()
@@ -437,7 +462,8 @@ class Pipeline:
             await asyncio.wait(self._calls, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         await self._cancel_calls()
         try:
-            await asyncio.wait_for(self._destination.flushed(), max(0.0, published_until - time.monotonic()))
+            async with asyncio.timeout(max(0.0, published_until - time.monotonic())):
+                await self._destination.flushed()
         except TimeoutError:
             self._log.warning(LogEvent.DRAIN_INCOMPLETE)
 

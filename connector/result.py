@@ -36,8 +36,11 @@ _INDEX = [str(index).encode() for index in range(1024)]
 
 
 def header_value(text: str) -> bytes:
-    """A text of the service as a header's value; HTTP clients keep stray bytes as lone surrogates."""
-    return text.encode("utf-8", "surrogateescape")
+    """A text of the service as a header's value; HTTP clients keep stray bytes as lone surrogates, JSON has any."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
 
 
 class Results:

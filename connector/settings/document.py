@@ -16,16 +16,70 @@ if TYPE_CHECKING:
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 
 
+_STR = "tag:yaml.org,2002:str"
+_DATE = "tag:yaml.org,2002:timestamp"
+_LARGEST = 128
+"""Bits of a whole number; no setting is as large, and Python refuses to write the largest down."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key written twice, of which the first would be ignored."""
+    """YAML as far as settings need it, each of whose errors is a sentence that repeats no value: it may be a secret.
+
+    A key written twice is refused, because the first would be ignored. There are no dates, no tags but `!!str`, and an
+    alias stands for a single value: nothing that is read is larger than the file.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class above
+        first: [resolver for resolver in resolvers if resolver[0] != _DATE]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            anchored = self.anchors.get(event.anchor)
+            if not isinstance(anchored, yaml.ScalarNode):
+                what = "stands for nothing" if anchored is None else "can only stand for a single value"
+                raise _refusal(f"an alias (*) {what}; put a text that begins with * in quotes", event.start_mark)
+        elif getattr(event, "tag", None) not in (None, "!", _STR):
+            raise _refusal("there are no tags (!) here; put a text that begins with ! in quotes", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def parse_node(self, block: bool = False, indentless_sequence: bool = False) -> yaml.Event:
+        token = self.peek_token()  # type: ignore[no-untyped-call]
+        if isinstance(token, yaml.TagToken) and token.value[0] not in (None, "!", "!!"):
+            raise _refusal("there are no tags (!) here; put a text that begins with ! in quotes", token.start_mark)
+        event: yaml.Event = super().parse_node(block, indentless_sequence)
+        return event
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or not key.value.isprintable():
+                raise _refusal("a key is a single word", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is written twice", key.start_mark)
+                raise _refusal(f"{key.value} is written twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number; what only looks like one is refused, and so is one that is too large for any setting."""
+        whole = node.tag == "tag:yaml.org,2002:int"
+        try:
+            number: int | float = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        except (ValueError, OverflowError):
+            raise _refusal("this is no number; put a text that looks like one in quotes", node.start_mark) from None
+        if isinstance(number, int) and number.bit_length() > _LARGEST:
+            raise _refusal("this number is too large", node.start_mark)
+        return number
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_number)
+
+
+def _refusal(sentence: str, mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=sentence, problem_mark=mark)
 
 
 def read(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -44,6 +98,8 @@ def read(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         raise SettingsError(f"{where}: the settings are no YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: the settings are no YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: the settings are nested deeper than any setting is") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):

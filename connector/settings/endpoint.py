@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from connector import members
 from connector.router import HeaderRef
-from connector.settings.section import Section, Text
+from connector.settings.section import Section, Text, parts_of
 from connector.settings.units import PositiveDuration
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def _region(region: str) -> str:
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL like https://runtime.sagemaker.eu-west-1.amazonaws.com")
     return url

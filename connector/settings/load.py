@@ -40,6 +40,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 def parse(tree: Mapping[str, Any]) -> Settings:
     """The settings of a tree of keys; durations and sizes as they are written in a file. Raises SettingsError."""
+    # Settings would take these for its own options.
+    if private := [key for key in tree if key not in Settings.model_fields and key.startswith("_")]:
+        raise SettingsError("\n".join(problems.unknown((key,)) for key in private))
     try:
         return Settings(**_open(tree))
     except ValidationError as error:

@@ -36,22 +36,32 @@ _SAY: dict[str, str] = {
 """What each of pydantic's errors means to a person; `written` says what stands there, unless it is a secret."""
 
 
+_LONGEST = 500
+"""Characters of a sentence that repeats what was written."""
+
+
 def sentences(error: ValidationError) -> list[str]:
     """One sentence a problem, in the order of the keys, without pydantic's own words."""
-    return [sentence for detail in error.errors(include_url=False) for sentence in _sentences(detail)]
+    found = [sentence for detail in error.errors(include_url=False) for sentence in _sentences(detail)]
+    return [sentence if len(sentence) <= _LONGEST else f"{sentence[:_LONGEST]}..." for sentence in found]
 
 
 def unknown(path: tuple[str, ...]) -> str:
     """Say that there is no such key, and which one may be meant."""
     meant = nearest(path)
     hint = f"did you mean {'.'.join(meant)}?" if meant else "config/connector.yaml lists every setting"
-    return f"{'.'.join(path)}: there is no such setting; {hint}"
+    return f"{_key(path)}: there is no such setting; {hint}"
+
+
+def _key(path: tuple[str, ...]) -> str:
+    """The dotted key on one line, whatever a file has in its place."""
+    return ".".join(part if part.isprintable() else repr(part) for part in path)
 
 
 def _sentences(detail: ErrorDetails) -> Iterator[str]:
     path = tuple(str(part) for part in detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
-    key = ".".join(path)
+    key = _key(path)
     if kind == "extra_forbidden":
         yield unknown(path)
     elif kind == BROKEN_RULES:

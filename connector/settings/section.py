@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Self
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,6 +23,14 @@ Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(lambda _: "**
 def refusal(*sentences: str) -> PydanticCustomError:
     """The validation error that carries these sentences."""
     return PydanticCustomError(BROKEN_RULES, "{sentences}", {"sentences": "\n".join(sentences)})
+
+
+def parts_of(url: str) -> SplitResult:
+    """The parts of a URL, none of what is no URL; the parser's own errors repeat what may be a password."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 class Section(BaseModel):

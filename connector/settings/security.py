@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from connector.settings.section import Secret, Section, Text, refusal
+from connector.settings.section import Secret, Section, Text, parts_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +29,7 @@ _KEYS: dict[str | None, frozenset[str]] = {
 
 
 def _token_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if not parts.hostname or parts.scheme not in ("http", "https"):
         raise ValueError("must be a URL like https://login.example.com/oauth2/token")
     if "@" in parts.netloc:

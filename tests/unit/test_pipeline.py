@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -530,6 +531,7 @@ async def test_what_is_older_than_max_age_is_given_up_at_its_next_failure_and_th
         assert b"retry.max_age" in headers["inference-error-message"]
         assert b"service_unavailable" in headers["inference-error-message"]
         assert headers["inference-attempts"] == b"13"
+        assert headers["inference-id"].decode() == bench.endpoint.seen[12].call.inference_id, "of the last call"
 
 
 @in_virtual_time
@@ -565,10 +567,37 @@ async def test_a_result_that_its_topic_can_never_take_makes_a_dead_letter_and_co
         bench.dead_letters.acknowledge(bench.dead_letters.appended)
         await bench.complete()
         assert bench.reasons == [(b"1", "too_large")]
-        message = dict(bench.dead_letters.appended[0].headers)["inference-error-message"]
-        assert b"2000000 bytes" in message
-        assert b"inference-results" in message
+        headers = dict(bench.dead_letters.appended[0].headers)
+        assert b"2000000 bytes" in headers["inference-error-message"]
+        assert b"inference-results" in headers["inference-error-message"]
+        assert headers["inference-attempts"] == b"1"
+        assert headers["inference-id"].decode() == bench.endpoint.seen[0].call.inference_id
+        assert headers["inference-variant"] == b"blue"
         assert [line["reason"] for line in log] == ["too_large"]
+
+
+@in_virtual_time
+async def test_a_result_too_large_counts_every_call_that_its_event_was_in() -> None:
+    with simulated():
+        bench = Bench(first(UNAVAILABLE, BAD_INPUT), batch={"max_events": 2})
+        bench.deliver(b"1", b"2")
+        await bench.complete()
+        bench.pipeline.result_too_large(bench.results.appended[1], 2_000_000)
+        headers = dict(bench.dead_letters.appended[0].headers)
+        assert headers["inference-attempts"] == b"3", "unavailable, rejected in a batch of two, answered alone"
+
+
+@in_virtual_time
+async def test_headers_of_results_and_dead_letters_are_what_aiokafkas_builder_takes() -> None:
+    with simulated():
+        bench = Bench(poisoned(b"1"), dead_letter=UNGUARDED)
+        bench.deliver(b"1", headers=(("trace", b"a"),))
+        bench.deliver(b"2", headers=(("trace", b"a"),))
+        bench.deliver(b"3", b"4\n")
+        await bench.complete()
+        builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
+        for offset, letter in enumerate([*bench.results.appended, *bench.dead_letters.appended]):
+            assert builder.append(offset, letter.timestamp, letter.key, letter.value, letter.headers)
 
 
 # -- what is counted -------------------------------------------------------------------------------------------------

@@ -182,6 +182,40 @@ async def test_a_drain_without_anything_in_flight_takes_no_time() -> None:
 
 
 @in_virtual_time
+async def test_a_drain_without_any_time_is_complete_when_nothing_was_pending() -> None:
+    with simulated() as log:
+        bench = Bench(echo)
+        bench.deliver(b"1")
+        await bench.complete()
+        assert await drained(bench, calls=0.0, published=0.0) == 0.0
+        assert not log
+
+
+@in_virtual_time
+async def test_a_drain_without_any_time_says_what_is_left_unpublished() -> None:
+    with simulated() as log:
+        bench = Bench(echo, acknowledge=1.0)
+        bench.deliver(b"1")
+        await bench.settle()
+        assert await drained(bench, calls=0.0, published=0.0) == 0.0
+        assert [line["event"] for line in log] == ["drain_incomplete"]
+
+
+@in_virtual_time
+async def test_a_drain_that_is_cancelled_as_the_broker_answers_ends_as_cancelled() -> None:
+    with simulated():
+        bench = Bench(echo, acknowledge=NEVER)
+        bench.deliver(b"1")
+        await bench.settle()
+        drain = asyncio.create_task(bench.pipeline.drain(bench.loop.time(), bench.loop.time() + 60))
+        await bench.wait(1)
+        bench.results.acknowledge(bench.results.appended)
+        drain.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await drain
+
+
+@in_virtual_time
 async def test_a_drain_without_time_for_calls_leaks_no_slot_of_those_it_would_have_made() -> None:
     with simulated(chance=0.9):
         slow = {b"0": Play(THROTTLED)}

@@ -13,6 +13,7 @@ from tests.unit.pipeline_bench import (
     DENIED,
     NEVER,
     THROTTLED,
+    UNAVAILABLE,
     UNKNOWN_ENDPOINT,
     Bench,
     Play,
@@ -298,6 +299,21 @@ async def test_events_refused_without_a_call_leave_one_by_one_when_they_are_all_
         assert not bench.consuming()
         await bench.complete()
         assert len(bench.dead_letters.appended) == 30
+
+
+@in_virtual_time
+async def test_what_is_held_leaves_one_by_one_while_halted_too_when_it_is_all_there_is() -> None:
+    with simulated():
+        bench = Bench(
+            lambda call: Play(DENIED if len(bench.endpoint.seen) < 2 else UNAVAILABLE),
+            dead_letter={"window": 1},
+            retry={"max_age": "1h"},
+        )
+        bench.deliver(b"old", age=1e6)
+        bench.deliver(b"1\n", b"2\n", b"3\n", b"4\n")
+        await bench.idle(within=300)
+        assert bench.problem().startswith("halted"), "its probe had nothing to tell"
+        assert len(bench.dead_letters.appended) == 5
 
 
 @in_virtual_time
