@@ -25,6 +25,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 from connector.errors import StartupError
 
 TRIED = frozenset({"0.14.0"})
+_AFTER_A_FAILED_UPDATE = 0.5
+"""Seconds until a client asks for metadata again after nobody has answered."""
 
 _step = OAuthAuthenticator.step
 
@@ -45,6 +47,27 @@ def create_no_topics() -> None:
     at once, with the brokers' number of partitions, and nobody would hear of it.
     """
     aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+
+def pace_metadata(client: Any) -> None:
+    """Let a client wait a while between updates of its metadata.
+
+    A fetcher or sender that knows of a partition without leader asks for an update whenever one has ended. The partitions
+    of a broker that was stopped in order have none, so that would be a hot loop until it is back: without any broker a
+    core's worth of refused connections and 10,000 lines a second, with another one as many requests as that can take.
+    """
+    update, next_update = client._metadata_update, 0.0
+
+    async def paced(cluster: Any, topics: Any) -> bool:
+        nonlocal next_update
+        if cluster is not client.cluster:  # somebody's single look
+            return bool(await update(cluster, topics))
+        await asyncio.sleep(next_update - time.monotonic())
+        known = bool(await update(cluster, topics))
+        next_update = time.monotonic() + (client._retry_backoff if known else _AFTER_A_FAILED_UPDATE)
+        return known
+
+    client._metadata_update = paced
 
 
 def hear_refused_tokens() -> None:
