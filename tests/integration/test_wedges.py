@@ -3,24 +3,118 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaError
 
 from connector.kafka import clients, repairs
 from connector.local.kafka import LocalKafka
 from tests.integration.stage import Stage, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.integration
 
 both = pytest.mark.parametrize("protected", [True, False], ids=["protected", "unprotected"])
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[LocalKafka]:
+    """A broker that falls silent."""
+    with LocalKafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+async def stage(kafka: LocalKafka) -> AsyncIterator[Stage]:
+    async with Stage.open(kafka.bootstrap_servers) as stage:
+        await stage.create()
+        yield stage
+
+
+# -- 10: a consumer that is stopped while the network is away ----------------------------------------------------------
+
+
+async def stop_as_aiokafka_does(consumer: AIOKafkaConsumer, limit: float) -> None:
+    with contextlib.suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(limit):
+            await consumer.stop()
+
+
+@both
+@pytest.mark.parametrize("state", ["idle", "committing", "connecting", "joining"])
+async def test_a_consumer_that_is_stopped_in_silence_ends_in_time_and_sends_nothing_later(
+    kafka: LocalKafka, stage: Stage, state: str, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not protected:
+        monkeypatch.setattr(repairs, "stop_consumer", stop_as_aiokafka_does)
+    requests = requests_of(stage.group, monkeypatch)
+    working = await stage.worker(stage.settings(client_id=stage.group, request_timeout="8s", session_timeout="10s"))
+    await stage.produce(1)
+    await until(lambda: committed(stage, 1))
+    working.recorder.hold = True
+    await stage.produce(1)
+    await until(lambda: len(working.recorder.events) == 2)
+    consumer, coordinator = working.consumer, working.coordinator
+    client, fetcher = repairs.client(consumer), consumer._fetcher
+    kafka.pause()
+    try:
+        if state == "connecting":
+            for (_, group), connection in client._conns.items():
+                if group is ConnectionGroup.COORDINATION:
+                    connection.close()
+        if state in ("committing", "connecting"):
+            working.recorder.complete(working.recorder.events[1:])
+            await until(lambda: working.source._committing is not None and not working.source._committing.done())
+        if state == "joining":
+            coordinator.request_rejoin()
+            await until(lambda: coordinator._performed_join_prepare)
+        started = time.monotonic()
+        await working.source.stop(0.5, 0.5)
+        took = time.monotonic() - started
+        at_work = repairs._tasks_of(consumer, client, coordinator, fetcher)
+        requests.clear()
+    finally:
+        kafka.resume()
+    if protected:
+        await asyncio.sleep(1)
+        assert took < 3
+        assert not at_work
+        assert requests == []
+        assert client._conns == {}
+    else:
+        await until(lambda: {"FetchRequest", "MetadataRequest"} <= set(requests))
+        if state == "connecting":
+            await until(lambda: committed(stage, 2))
+        assert at_work
+        await repairs.abandon_consumer(consumer)
+
+
+def requests_of(client_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests that a client sends from now on."""
+    sent: list[str] = []
+    send = AIOKafkaConnection.send
+
+    def listening(connection: Any, request: Any, **options: Any) -> Any:
+        if connection._client_id == client_id:
+            sent.append(type(request).__name__)
+        return send(connection, request, **options)
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", listening)
+    return sent
+
+
+async def committed(stage: Stage, offset: int) -> bool:
+    return await stage.committed() == offset
 
 
 # -- 13: brokers that were stopped in order ----------------------------------------------------------------------------
