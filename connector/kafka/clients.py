@@ -40,7 +40,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
     It never resets a position by itself (`none`): the policy is the source's, logged and counted.
     """
     kafka = settings.kafka
-    return AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(
         **common(settings),
         group_id=kafka.group_id,
         group_instance_id=kafka.group_instance_id,
@@ -53,6 +53,8 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         max_poll_interval_ms=_ms(kafka.max_poll_interval),
         fetch_max_bytes=kafka.fetch_max_bytes,
     )
+    repairs.pace_metadata(repairs.client(consumer))
+    return consumer
 
 
 def producer(
@@ -71,4 +73,5 @@ def producer(
     )
     repairs.follow_sends(producer, partial(owned, lease))
     repairs.keep_batches(producer)
+    repairs.pace_metadata(producer.client)
     return producer

@@ -26,6 +26,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 from connector.errors import StartupError
 
 TRIED = frozenset({"0.14.0"})
+_AFTER_A_FAILED_UPDATE = 0.5
+"""Seconds until a client asks for metadata again after nobody has answered."""
 
 _MEMBERSHIP = frozenset({JoinGroupRequest.API_KEY, SyncGroupRequest.API_KEY, HeartbeatRequest.API_KEY})
 _MEMBER = frozenset({0, 27})
@@ -52,6 +54,27 @@ def create_no_topics() -> None:
     at once, with the brokers' number of partitions, and nobody would hear of it.
     """
     aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+
+def pace_metadata(client: Any) -> None:
+    """Let a client wait a while between updates of its metadata.
+
+    A fetcher or sender that knows of a partition without leader asks for an update whenever one has ended. The partitions
+    of a broker that was stopped in order have none, so that would be a hot loop until it is back: without any broker a
+    core's worth of refused connections and 10,000 lines a second, with another one as many requests as that can take.
+    """
+    update, next_update = client._metadata_update, 0.0
+
+    async def paced(cluster: Any, topics: Any) -> bool:
+        nonlocal next_update
+        if cluster is not client.cluster:  # somebody's single look
+            return bool(await update(cluster, topics))
+        await asyncio.sleep(next_update - time.monotonic())
+        known = bool(await update(cluster, topics))
+        next_update = time.monotonic() + (client._retry_backoff if known else _AFTER_A_FAILED_UPDATE)
+        return known
+
+    client._metadata_update = paced
 
 
 def hear_refused_tokens() -> None:
@@ -252,6 +275,68 @@ async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
     with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
         async with asyncio.timeout(limit):
             await producer.client.close()
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer, limit: float) -> None:
+    """Stop a consumer, and give it up when that has not ended after `limit` seconds."""
+    stopping = asyncio.create_task(consumer.stop())
+    stopping.add_done_callback(_take_exception)
+    try:
+        await asyncio.wait([stopping], timeout=limit)
+    finally:
+        await abandon_consumer(consumer)
+
+
+async def abandon_consumer(consumer: AIOKafkaConsumer, limit: float = 1.0) -> None:
+    """Give a consumer up without waiting for an answer, and so that it sends nothing more.
+
+    `stop()` waits for a rebalance, a heartbeat and the answer to its farewell, each as long as the network is silent,
+    and a `stop()` that is given up leaves most of the consumer at work: fetches and heartbeats go on, and a commit that
+    waits for a connection appears later.
+    """
+    client, fetcher, coordinator = consumer._client, consumer._fetcher, consumer._coordinator
+    consumer._closed = True
+    connections, client._conns = list(client._conns.values()), _NoConnections()
+    if coordinator is not None and not coordinator._closing.done():
+        coordinator._closing.set_result(None)
+    if fetcher is not None:
+        fetcher._closed = True
+        for waiter in fetcher._fetch_waiters:
+            fetcher._notify(waiter)
+    end = time.monotonic() + limit
+    # More than once: aiokafka's coordination goes on when it is cancelled while it waits for the heartbeat to end.
+    while (tasks := _tasks_of(consumer, client, fetcher, coordinator)) and time.monotonic() < end:
+        for task in tasks:
+            task.add_done_callback(_take_exception)
+            task.cancel()
+        await asyncio.wait(tasks, timeout=limit / 10)
+    consumer._subscription.abort_waiters(kafka_errors.ConsumerStoppedError())
+    closing = []
+    for connection in connections:
+        if connection._writer is not None:
+            connection._writer.transport.abort()  # closing would wait until what is written has left
+        closing.append(connection.close())
+    if closing:
+        await asyncio.wait(closing, timeout=limit)
+
+
+def _tasks_of(*owners: Any) -> set[asyncio.Task[Any]]:
+    """The tasks that run a method of one of the owners: aiokafka keeps no list of them, and some of them are shielded."""
+    tasks = set()
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        owner = frame.f_locals.get("self") if frame is not None else None
+        if owner is not None and any(owner is one for one in owners):
+            tasks.add(task)
+    return tasks
+
+
+class _NoConnections(dict[Any, Any]):
+    """The connections of a client that was given up: one that opens late is closed again, and counts as refused."""
+
+    def __setitem__(self, node: Any, connection: Any) -> None:
+        connection.close()
+        raise kafka_errors.KafkaConnectionError("the client was given up")
 
 
 class _Forgiving(set[Any]):

@@ -589,9 +589,7 @@ class Source(ConsumerRebalanceListener):
             self._committing.cancel()
         self._drop_ledgers()
         if consumer is not None:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(limit):
-                    await consumer.stop()
+            await repairs.stop_consumer(consumer, limit)
 
 
 def _partitions_of(error: KafkaError) -> list[TopicPartition]:

@@ -188,5 +188,5 @@ def test_an_alias_stands_for_a_value_and_for_nothing_larger(file: Path) -> None:
     file.write_text("kafka:\n  group_id: &a group\n  client_id: *a\n", encoding="utf-8")
     assert load(file, {}).kafka.client_id == "group"
     file.write_text("endpoint:\n  accept: &a {header: x}\n  content_type: *a\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match="line 3.*single value"):
+    with pytest.raises(SettingsError, match=r"line 3.*single value"):
         load(file, {})

@@ -1,0 +1,217 @@
+"""Wedges: what a client does that cannot go on, and does not say so (items 10, 11, 12, 13)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaError
+
+from connector.kafka import clients, repairs
+from connector.local.kafka import LocalKafka
+from tests.integration.stage import Stage, endless_lease, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+pytestmark = pytest.mark.integration
+
+both = pytest.mark.parametrize("protected", [True, False], ids=["protected", "unprotected"])
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[LocalKafka]:
+    """A broker that falls silent."""
+    with LocalKafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+async def stage(kafka: LocalKafka) -> AsyncIterator[Stage]:
+    async with Stage.open(kafka.bootstrap_servers) as stage:
+        await stage.create()
+        yield stage
+
+
+# -- 10: a consumer that is stopped while the network is away ----------------------------------------------------------
+
+
+async def stop_as_aiokafka_does(consumer: AIOKafkaConsumer, limit: float) -> None:
+    with contextlib.suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(limit):
+            await consumer.stop()
+
+
+@both
+@pytest.mark.parametrize("state", ["idle", "committing", "connecting", "joining"])
+async def test_a_consumer_that_is_stopped_in_silence_ends_in_time_and_sends_nothing_later(
+    kafka: LocalKafka, stage: Stage, state: str, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not protected:
+        monkeypatch.setattr(repairs, "stop_consumer", stop_as_aiokafka_does)
+    requests = requests_of(stage.group, monkeypatch)
+    working = await stage.worker(stage.settings(client_id=stage.group, request_timeout="8s", session_timeout="10s"))
+    await stage.produce(1)
+    await until(lambda: committed(stage, 1))
+    working.recorder.hold = True
+    await stage.produce(1)
+    await until(lambda: len(working.recorder.events) == 2)
+    consumer, coordinator = working.consumer, working.coordinator
+    client, fetcher = repairs.client(consumer), consumer._fetcher
+    kafka.pause()
+    try:
+        if state == "connecting":
+            for (_, group), connection in client._conns.items():
+                if group is ConnectionGroup.COORDINATION:
+                    connection.close()
+        if state in ("committing", "connecting"):
+            working.recorder.complete(working.recorder.events[1:])
+            await until(lambda: working.source._committing is not None and not working.source._committing.done())
+        if state == "joining":
+            coordinator.request_rejoin()
+            await until(lambda: coordinator._performed_join_prepare)
+        started = time.monotonic()
+        await working.source.stop(0.5, 0.5)
+        took = time.monotonic() - started
+        at_work = repairs._tasks_of(consumer, client, coordinator, fetcher)
+        requests.clear()
+    finally:
+        kafka.resume()
+    if protected:
+        await asyncio.sleep(1)
+        assert took < 3
+        assert not at_work
+        assert requests == []
+        assert client._conns == {}
+    else:
+        await until(lambda: {"FetchRequest", "MetadataRequest"} <= set(requests))
+        if state == "connecting":
+            await until(lambda: committed(stage, 2))
+        assert at_work
+        await repairs.abandon_consumer(consumer)
+
+
+def requests_of(client_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests that a client sends from now on."""
+    sent: list[str] = []
+    send = AIOKafkaConnection.send
+
+    def listening(connection: Any, request: Any, **options: Any) -> Any:
+        if connection._client_id == client_id:
+            sent.append(type(request).__name__)
+        return send(connection, request, **options)
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", listening)
+    return sent
+
+
+async def committed(stage: Stage, offset: int) -> bool:
+    return await stage.committed() == offset
+
+
+# -- 13: brokers that were stopped in order ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[LocalKafka]:
+    """Two brokers, of which the first can be away."""
+    with LocalKafka(2) as kafka:
+        yield kafka
+
+
+@dataclass
+class Effort:
+    """What the clients do with a while: metadata updates of each, lines of aiokafka's loggers, and CPU, per second."""
+
+    updates: dict[str, float]
+    lines: float
+    cpu: float
+
+
+class Meter(logging.Handler):
+    """Counts the updates of clients' metadata, and the lines that it handles."""
+
+    def __init__(self, **clients: Any) -> None:
+        super().__init__()
+        self._updates = dict.fromkeys(clients, 0)
+        self._lines = 0
+        for name, client in clients.items():
+            self._count(name, client)
+
+    def _count(self, name: str, client: Any) -> None:
+        # Every update begins with the list of whom to ask.
+        brokers = client.cluster.brokers
+
+        def counted() -> Any:
+            self._updates[name] += 1
+            return brokers()
+
+        client.cluster.brokers = counted
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines += 1
+
+    async def measure(self, seconds: float) -> Effort:
+        """What the clients do in the next `seconds`."""
+        updates, lines, cpu, start = dict(self._updates), self._lines, time.process_time(), time.monotonic()
+        await asyncio.sleep(seconds)
+        took = time.monotonic() - start
+        return Effort(
+            {name: (count - updates[name]) / took for name, count in self._updates.items()},
+            (self._lines - lines) / took,
+            (time.process_time() - cpu) / took,
+        )
+
+
+@both
+async def test_brokers_that_are_away_are_waited_for_calmly(
+    pair: LocalKafka, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not protected:
+        monkeypatch.setattr(repairs, "pace_metadata", lambda client: None)
+    async with Stage.open(pair.bootstrap_servers) as stage:
+        await stage.create(partitions=2)
+        working = await stage.worker()
+        producer = clients.producer(stage.settings(), endless_lease(), max_batch_size=100_000)
+        await producer.start()
+        stage.stack.push_async_callback(producer.stop)
+        consumer = repairs.client(working.consumer)
+        partitions = [TopicPartition(stage.topic, number) for number in (0, 1)]
+        leaderless = next(tp for tp in partitions if consumer.cluster.leader_for_partition(tp) == 0)
+        await producer.send_and_wait(stage.topic, b"0", partition=leaderless.partition)
+        aiokafka = logging.getLogger("aiokafka")
+        monkeypatch.setattr(aiokafka, "propagate", False)
+        meter = Meter(consumer=consumer, producer=producer.client)
+        aiokafka.addHandler(meter)
+        try:
+            await asyncio.to_thread(pair.stop, 0)
+            pending = await producer.send(stage.topic, b"1", partition=leaderless.partition)
+            known = (consumer.cluster, producer.client.cluster)
+            await until(lambda: all(cluster.leader_for_partition(leaderless) == -1 for cluster in known))
+            one_away = await meter.measure(2)
+            await asyncio.to_thread(pair.stop, 1)
+            await asyncio.sleep(0.5)  # the first failures, of requests that were under way
+            both_away = await meter.measure(3)
+        finally:
+            for broker in (1, 0):
+                await asyncio.to_thread(pair.restart, broker)
+            aiokafka.removeHandler(meter)
+        await asyncio.wait_for(pending, 10)
+        if protected:
+            assert max(one_away.updates.values()) < 20
+            assert max(both_away.updates.values()) < 20
+            assert both_away.lines < 100
+            assert both_away.cpu < 0.1
+        else:
+            assert one_away.updates["producer"] > 200
+            assert min(both_away.updates.values()) > 200
+            assert both_away.lines > 1000
+            assert both_away.cpu > 0.2
