@@ -91,11 +91,16 @@ class ListenerSecurity:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The ports of one broker on 127.0.0.1; `internal` equals `client` where clients need no security."""
+    """The ports of one broker on 127.0.0.1.
+
+    `internal` equals `client` where clients need neither security nor a proxy; `proxy` is where clients are told to
+    connect instead of at `client`.
+    """
 
     client: int
     internal: int
     controller: int
+    proxy: int | None = None
 
 
 def server_properties(
@@ -110,14 +115,16 @@ def server_properties(
     if own.internal != own.client:
         listeners["INTERNAL"] = own.internal
         protocols["INTERNAL"] = "PLAINTEXT"
-    advertised = ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())
+    bound = _addresses(listeners)
+    if own.proxy is not None:
+        listeners["CLIENT"] = own.proxy
     copies = str(min(3, len(addresses)))
     lines = {
         "process.roles": "broker,controller" if node in voters else "broker",
         "node.id": str(node),
         "controller.quorum.voters": ",".join(f"{voter}@127.0.0.1:{addresses[voter].controller}" for voter in voters),
-        "listeners": advertised + (f",CONTROLLER://127.0.0.1:{own.controller}" if node in voters else ""),
-        "advertised.listeners": advertised,
+        "listeners": bound + (f",CONTROLLER://127.0.0.1:{own.controller}" if node in voters else ""),
+        "advertised.listeners": _addresses(listeners),
         "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
         "inter.broker.listener.name": "INTERNAL" if "INTERNAL" in listeners else "CLIENT",
         "controller.listener.names": "CONTROLLER",
@@ -143,3 +150,7 @@ def server_properties(
         **extra,
     }
     return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+
+def _addresses(listeners: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())

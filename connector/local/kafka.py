@@ -21,7 +21,7 @@ from connector.local.child import Child
 from connector.local.distribution import KAFKA_VERSION, Distribution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -45,8 +45,10 @@ class LocalKafka:
     """Apache Kafka with `brokers` brokers, a context manager; data in a temporary folder unless `data` names one.
 
     `port` is the client port of broker 0, the others follow it; None takes free ones. `properties` are lines of
-    server.properties that win over the built-in ones. `progress` is told, in sentences, what takes long. Safe to start
-    from any thread; the methods block. With a `data` folder of its own a later cluster goes on where this one ended.
+    server.properties that win over the built-in ones. `proxies` are ports, one a broker, that clients are sent to instead
+    of the client port: something that listens there must pass on what it gets. `progress` is told, in sentences, what
+    takes long. Safe to start from any thread; the methods block. With a `data` folder of its own a later cluster goes on
+    where this one ended.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class LocalKafka:
         data: Path | None = None,
         properties: Mapping[str, str] | None = None,
         security: ListenerSecurity | None = None,
+        proxies: Sequence[int] = (),
         heap: str = "512m",
         progress: Callable[[str], None] | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class LocalKafka:
         self._port = port
         self._folder = data
         self._properties = dict(properties or {})
+        self._proxies = proxies
         self._heap = heap
         self._progress = progress
         self._addresses: list[Addresses] = []
@@ -86,7 +90,7 @@ class LocalKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """The addresses for clients, host:port with commas between."""
+        """The addresses of the client listeners themselves, host:port with commas between."""
         return ",".join(f"{_HOST}:{own.client}" for own in self._addresses)
 
     @property
@@ -107,7 +111,10 @@ class LocalKafka:
             self._data = self._folder.absolute()
             self._check_folder()
         self._addresses = _choose_ports(
-            self.brokers, self._port, separate_internal=self.security.protocol != "PLAINTEXT"
+            self.brokers,
+            self._port,
+            separate_internal=self.security.protocol != "PLAINTEXT" or bool(self._proxies),
+            proxies=self._proxies,
         )
         for node in range(self.brokers):
             folder = self._data / f"broker-{node}"
@@ -292,7 +299,9 @@ def _serves(port: int, known_brokers: int) -> bool:
     return bool(brokers >= known_brokers and controller >= 0)
 
 
-def _choose_ports(brokers: int, port: int | None, *, separate_internal: bool) -> list[Addresses]:
+def _choose_ports(
+    brokers: int, port: int | None, *, separate_internal: bool, proxies: Sequence[int] = ()
+) -> list[Addresses]:
     with ExitStack() as held:
 
         def hold(number: int) -> bool:
@@ -318,7 +327,8 @@ def _choose_ports(brokers: int, port: int | None, *, separate_internal: bool) ->
                     f"Port {port + node} on {_HOST} is taken: stop what listens there, or choose another port."
                 )
             client = port + node if port is not None else free()
-            addresses.append(Addresses(client, free() if separate_internal else client, free()))
+            internal = free() if separate_internal else client
+            addresses.append(Addresses(client, internal, free(), proxies[node] if proxies else None))
         return addresses
 
 

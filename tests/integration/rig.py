@@ -10,13 +10,13 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from connector.local.captures import CaptureWriter
 from connector.local.endpoint import LocalEndpoint
@@ -52,26 +52,34 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str, limit: float
 class Process:
     """One `connector run`, with its settings, pages and log."""
 
-    def __init__(self, config: Path, log: Path, port: int, environment: dict[str, str]) -> None:
+    def __init__(
+        self, config: Path, log: Path, port: int, environment: dict[str, str], program: Sequence[str] = ("connector",)
+    ) -> None:
         self.config = config
         self.log = log
         self.web = f"http://127.0.0.1:{port}"
         self._environment = environment
+        self._program = program
         self._child: asyncio.subprocess.Process
 
     async def start(self) -> None:
-        """Start it, without waiting for anything."""
+        """Start it, or start it again, without waiting for anything."""
         with self.log.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "connector",
+                *self._program,
                 "run",
                 "--config",
                 str(self.config),
                 stderr=log,
                 env=self._environment,
             )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
 
     @property
     def running(self) -> bool:
@@ -160,7 +168,7 @@ class Rig:
         self.input, self.output, self.letters = f"in-{run}", f"out-{run}", f"dlq-{run}"
         self.processes: list[Process] = []
         self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=2)
+        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=2, enable_idempotence=True)
         self._consumers: dict[str, AIOKafkaConsumer] = {}
         self._got: dict[str, list[ConsumerRecord]] = {}
 
@@ -177,12 +185,28 @@ class Rig:
         )
         assert all(code == 0 for _, code, *_ in answer.topic_errors), answer
 
+    async def add_partitions(self, count: int) -> None:
+        """Give the input topic `count` more partitions."""
+        self.partitions += count
+        await self._admin.create_partitions({self.input: NewPartitions(self.partitions)})
+        await self._producer.client.force_metadata_update()
+
     async def delete_topics(self, *names: str) -> None:
         """Delete topics."""
         await self._admin.delete_topics(list(names))
 
-    async def connector(self, settings: Settings | None = None, *, wait: bool = True, **environment: str) -> Process:
-        """Start a connector with these settings over short time limits; with `wait`, until it is ready."""
+    async def connector(
+        self,
+        settings: Settings | None = None,
+        *,
+        wait: bool = True,
+        program: Sequence[str] = ("connector",),
+        **environment: str,
+    ) -> Process:
+        """Start a connector with these settings over short time limits; with `wait`, until it is ready.
+
+        `program` is what Python's `-m` takes, before `run`.
+        """
         port = free_port()
         number = len(self.processes)
         merged: Settings = {
@@ -214,7 +238,8 @@ class Rig:
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-        process = Process(config, self.folder / f"connector-{number}.log", port, inherited | credentials | environment)
+        log = self.folder / f"connector-{number}.log"
+        process = Process(config, log, port, inherited | credentials | environment, program)
         self.processes.append(process)
         await process.start()
         if wait:

@@ -1,0 +1,100 @@
+"""Actions: what each kind of step does to a run; another kind needs its dataclass in scenario.py and a function here."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+from tests.chaos.scenario import (
+    AddPartitions,
+    BrokerRestart,
+    Freeze,
+    Kill,
+    Link,
+    Scale,
+    SetFaults,
+    Step,
+    Terminate,
+)
+
+if TYPE_CHECKING:
+    from tests.chaos.harness import Run
+
+
+@singledispatch
+async def act(step: Step, run: Run) -> None:
+    """Do what a step says, and return when it is over."""
+    raise NotImplementedError(f"nobody knows how to {step}")
+
+
+@act.register(Kill)
+async def _kill(step: Kill, run: Run) -> None:
+    async with run.locks[f"process {step.process}"]:
+        process = run.processes[step.process]
+        await process.kill()
+        await asyncio.sleep(step.seconds)
+        await process.start()
+
+
+@act.register(Terminate)
+async def _terminate(step: Terminate, run: Run) -> None:
+    async with run.locks[f"process {step.process}"]:
+        await run.terminate(step.process)
+        await run.processes[step.process].start()
+
+
+@act.register(Freeze)
+async def _freeze(step: Freeze, run: Run) -> None:
+    async with run.locks[f"process {step.process}"]:
+        process = run.processes[step.process]
+        process.signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(step.seconds)
+        finally:
+            process.signal(signal.SIGCONT)
+
+
+@act.register(BrokerRestart)
+async def _restart_broker(step: BrokerRestart, run: Run) -> None:
+    async with run.outage("broker"):
+        await run.broker.restart(step.seconds, clean=step.clean)
+
+
+@act.register(Link)
+async def _spoil_link(step: Link, run: Run) -> None:
+    link = run.links[step.to]
+    async with run.outage(step.to):
+        match step.how:
+            case "delay":
+                link.delay(step.amount)
+            case "drop":
+                link.drop()
+            case "cut":
+                link.cut()
+            case "forget":
+                link.forget()
+        await asyncio.sleep(step.seconds)
+        link.restore()
+
+
+@act.register(AddPartitions)
+async def _add_partitions(step: AddPartitions, run: Run) -> None:
+    await run.rig.add_partitions(step.count)
+
+
+@act.register(Scale)
+async def _scale(step: Scale, run: Run) -> None:
+    for _ in range(step.by):
+        await run.start_process(wait=False)
+    for _ in range(-step.by):
+        number = max(set(range(len(run.processes))) - run.resting)
+        run.resting.add(number)
+        async with run.locks[f"process {number}"]:
+            await run.terminate(number)
+
+
+@act.register(SetFaults)
+async def _set_faults(step: SetFaults, run: Run) -> None:
+    run.set_faults(step.faults)

@@ -1,0 +1,46 @@
+"""Unprotected: the connector with protections switched off by name, to show that a scenario needs them.
+
+`python -m tests.chaos.unprotected NAME[,NAME] run --config FILE`
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from connector.cli import main
+from connector.kafka import repairs
+from connector.ledger import Ledger
+from connector.settings import endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def _read_timeout_floor() -> None:
+    """Take an `endpoint.read_timeout` that is shorter than a container may take."""
+    vars(endpoint)["_CONTAINER_LIMIT"] = 0.0
+
+
+def _unfinished_prefix() -> None:
+    """Commit what was delivered, complete or not, as auto-commit does."""
+    Ledger.committable = property(lambda ledger: None if ledger.dropped else ledger.next_offset)  # type: ignore[method-assign, assignment]
+
+
+def _lost_partitions() -> None:
+    """Treat partitions that were lost like those that are given up in order: drain, publish, commit."""
+    vars(repairs)["generation"] = lambda consumer: 1
+
+
+PROTECTIONS: Mapping[str, Callable[[], None]] = {
+    "read_timeout_floor": _read_timeout_floor,
+    "unfinished_prefix": _unfinished_prefix,
+    "lost_partitions": _lost_partitions,
+}
+"""What can be switched off; each function does so in its own process."""
+
+
+if __name__ == "__main__":
+    for name in sys.argv.pop(1).split(","):
+        PROTECTIONS[name]()
+    main()
