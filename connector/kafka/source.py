@@ -22,6 +22,7 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
+    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
@@ -29,7 +30,7 @@ from aiokafka.errors import (
 from connector.event import Event
 from connector.kafka import clients, repairs, topics
 from connector.kafka.explanation import explain, is_denial
-from connector.ledger import Ledger
+from connector.ledger import Commit, Ledger
 from connector.log_events import LogEvent
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Source(ConsumerRebalanceListener):
         self._epochs = itertools.count(1)
         self._ending = asyncio.Lock()
         self._commit_allowed = False
+        self._maps_refused = False
         self._committing: asyncio.Task[None] | None = None
         self._positioning: asyncio.Task[None] | None = None
         self._unreadable: dict[TopicPartition, int] = {}
@@ -203,6 +205,7 @@ class Source(ConsumerRebalanceListener):
         found = await self.find_topics()
         self._topic_id = found[self._kafka.input_topic].id
         self._topic_missing = False
+        self._maps_refused = False
         consumer = clients.consumer(self._settings)
         self._consumer = consumer
         self._heard = time.monotonic()
@@ -334,7 +337,8 @@ class Source(ConsumerRebalanceListener):
         consumer = self._consumer
         assert consumer is not None
         for tp in partitions:
-            self._ledgers[tp] = Ledger(tp.topic, tp.partition, next(self._epochs))
+            self._ledgers[tp] = ledger = Ledger(tp.topic, tp.partition, next(self._epochs))
+            ledger.maps_refused = self._maps_refused
             with contextlib.suppress(IllegalStateError):
                 consumer.pause(tp)
                 consumer.seek(tp, 0)
@@ -411,7 +415,7 @@ class Source(ConsumerRebalanceListener):
             waiting |= set(self._ledgers)
         everything = {TopicPartition(topic, number) for number in range(found.partitions)} | waiting
         committed = await repairs.committed(consumer, everything)
-        known_group = any(offset is not None for offset in committed.values())
+        known_group = any(commit is not None for commit in committed.values())
         open_ended = [tp for tp in waiting if committed[tp] is None or tp in self._unreadable]
         begins = await consumer.beginning_offsets(open_ended) if open_ended else {}
         ends = await consumer.end_offsets(open_ended) if open_ended else {}
@@ -419,11 +423,13 @@ class Source(ConsumerRebalanceListener):
             if tp in self._unreadable:
                 position = self._go_on(tp, committed[tp], begins[tp], ends[tp])
             else:
-                position = committed[tp]
-                if position is None:
+                commit = committed[tp]
+                if commit is not None:
+                    position = commit.offset
+                else:
                     position = self._policy_new(tp, begins[tp], ends[tp], known_group=known_group)
                 if position is not None:
-                    self._ledgers[tp].place(position, committed[tp])
+                    self._ledgers[tp].place(position, commit)
             if position is not None:
                 self._unreadable.pop(tp, None)
                 consumer.seek(tp, position)
@@ -447,20 +453,20 @@ class Source(ConsumerRebalanceListener):
         self._log.info(LogEvent.POSITION_CHOSEN, topic=tp.topic, partition=tp.partition, offset=position, reason=policy)
         return position
 
-    def _go_on(self, tp: TopicPartition, committed: int | None, begin: int, end: int) -> int | None:
+    def _go_on(self, tp: TopicPartition, committed: Commit | None, begin: int, end: int) -> int | None:
         """Where a partition goes on that cannot be read where we stood; None to stay there."""
         stood, ledger = self._unreadable[tp], self._ledgers[tp]
         if begin <= stood <= end:
             return stood
         if self._kafka.auto_offset_reset == "fail":
-            if committed is None or committed == stood or not begin <= committed <= end:
+            if committed is None or committed.offset == stood or not begin <= committed.offset <= end:
                 self._say(
                     f"{tp.topic}/{tp.partition} has events {begin} to {end}, but not what we stood at, and "
                     "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest"
                 )
                 return None
-            self._begin_again(tp).place(committed, committed)
-            return committed
+            self._begin_again(tp).place(committed.offset, committed)
+            return committed.offset
         if stood < begin:
             # What was delivered before is still ours to answer, so the epoch goes on.
             self._metrics.lost_to_retention.inc(begin - stood)
@@ -518,14 +524,18 @@ class Source(ConsumerRebalanceListener):
     async def _commit(self, limit: float) -> None:
         """Commit what is due, within `limit` seconds; a failure is logged, and what is due stays due."""
         consumer = self._consumer
-        due = {tp: (ledger, value) for tp, ledger in self._ledgers.items() if (value := ledger.due) is not None}
+        due = {tp: (ledger, commit) for tp, ledger in self._ledgers.items() if (commit := ledger.due) is not None}
         if consumer is None or not due:
             self._last_commit = time.monotonic()
             return
         try:
-            offsets = {tp: OffsetAndMetadata(value, "") for tp, (_, value) in due.items()}
             async with asyncio.timeout(limit):
-                await consumer.commit(offsets)
+                try:
+                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
+                except OffsetMetadataTooLargeError:
+                    self._give_up_maps()
+                    due = {tp: (ledger, Commit(commit.offset)) for tp, (ledger, commit) in due.items()}
+                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
         except (CommitFailedError, IllegalStateError) as error:
             self._log.info(LogEvent.COMMIT_REFUSED, error=explain(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the next commit has it all
@@ -533,9 +543,15 @@ class Source(ConsumerRebalanceListener):
             self._log.warning(LogEvent.COMMIT_FAILED, error=explain(error))
         else:
             self._last_commit = time.monotonic()
-            for ledger, value in due.values():
+            for ledger, commit in due.values():
                 if not ledger.dropped:
-                    ledger.committed = value
+                    ledger.committed = commit
+
+    def _give_up_maps(self) -> None:
+        """Commit offsets alone from here on, since the brokers are set to take less metadata than a map."""
+        self._maps_refused = True
+        for ledger in self._ledgers.values():
+            ledger.maps_refused = True
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
