@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from connector.ledger import Ledger
+    from connector.ledger import Commit, Ledger
     from connector.outgoing import Outgoing
 
 
@@ -13,7 +13,7 @@ class Portion(NamedTuple):
     """What goes into one transaction: results and dead letters in the order of their events, and what it commits."""
 
     outgoings: list[Outgoing]
-    offset: int
+    commit: Commit
 
 
 class Answers:
@@ -49,7 +49,7 @@ class Answers:
         """
         ledger, answers = self.ledger, self._by_offset
         if ledger.committed is None:
-            return None if ledger.committable is None else Portion([], ledger.committable)
+            return None if ledger.due is None else Portion([], ledger.due)
         taken: list[Outgoing] = []
         size, end = 0, ledger.next_offset
         for offset in ledger.unfinished_offsets():
@@ -59,7 +59,9 @@ class Answers:
                 break
             taken.append(outgoing)
             size += len(outgoing.value or b"")
-        return None if end is None or end == ledger.committed else Portion(taken, end)
+        if taken and end is not None:
+            return Portion(taken, ledger.commit_at(end))
+        return None if ledger.due is None else Portion([], ledger.due)
 
     def settle(self, offset: int) -> list[Outgoing]:
         """Give out the answers below an offset that is committed, in order, and forget them."""

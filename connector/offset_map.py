@@ -131,10 +131,10 @@ def _choose(timestamps: Sequence[Mapping[int, int]]) -> list[tuple[int, int]]:
     """The first event, and others that are spread evenly; one without a timestamp would be confirmed by any other."""
     if not timestamps:
         return []
-    share = MAX_SAMPLES // len(timestamps) - 1
+    share = MAX_SAMPLES // len(timestamps)
     chosen: dict[int, int] = {}
     for some in timestamps:
-        first, step = min(some), -(-len(some) // share)
+        first, step = min(some), 1 if len(some) <= share else -(-len(some) // (share - 1))
         chosen[first] = some[first]
         chosen.update((offset, some[offset]) for offset in islice(some, 0, None, step))
     return sorted((offset, timestamp) for offset, timestamp in chosen.items() if timestamp >= 0)

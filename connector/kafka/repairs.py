@@ -24,6 +24,7 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGrou
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.errors import StartupError
+from connector.ledger import Commit
 
 TRIED = frozenset({"0.14.0"})
 _AFTER_A_FAILED_UPDATE = 0.5
@@ -167,8 +168,8 @@ def heartbeat_died(consumer: AIOKafkaConsumer) -> bool:
 
 async def committed(
     consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
-) -> dict[TopicPartition, int | None]:
-    """The group's committed offset of every given partition, None where it has none; raises KafkaError.
+) -> dict[TopicPartition, Commit | None]:
+    """What the group has committed of every given partition, None where it has nothing; raises KafkaError.
 
     aiokafka's own `committed()` ignores the response's top-level error and takes a missing answer for "no commit": a
     group committed at 70 would start at 0, or at the end.
@@ -180,16 +181,16 @@ async def committed(
     await coordinator.ensure_coordinator_known()
     response = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, list(wanted.items())))
     _raise_for(response.error_code, coordinator)
-    offsets: dict[TopicPartition, int | None] = {}
+    commits: dict[TopicPartition, Commit | None] = {}
     for topic, answers in response.topics:
-        for number, offset, _, error_code in answers:
+        for number, offset, metadata, error_code in answers:
             _raise_for(error_code, coordinator)
-            offsets[TopicPartition(topic, number)] = None if offset < 0 else offset
+            commits[TopicPartition(topic, number)] = None if offset < 0 else Commit(offset, metadata or "")
     for topic, numbers in wanted.items():
         for number in numbers:
-            if TopicPartition(topic, number) not in offsets:
+            if TopicPartition(topic, number) not in commits:
                 raise kafka_errors.GroupLoadInProgressError(f"no answer for {topic}/{number}")
-    return offsets
+    return commits
 
 
 def _raise_for(error_code: int, coordinator: Any) -> None:

@@ -22,6 +22,7 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
+    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
@@ -30,7 +31,7 @@ from connector.event import Event
 from connector.kafka import clients, repairs, topics
 from connector.kafka.explanation import explain, is_denial
 from connector.lease import Lease
-from connector.ledger import Ledger
+from connector.ledger import Commit, Ledger
 from connector.log_events import LogEvent
 
 if TYPE_CHECKING:
@@ -100,10 +101,11 @@ class Source(ConsumerRebalanceListener):
         self._epochs = itertools.count(1)
         self._ending = asyncio.Lock()
         self._commit_allowed = False
+        self._maps_refused = False
         self._committing: asyncio.Task[None] | None = None
         self._positioning: asyncio.Task[None] | None = None
         self._unreadable: dict[TopicPartition, int] = {}
-        self._starts: dict[TopicPartition, tuple[int | None, int | None]] = {}
+        self._starts: dict[TopicPartition, tuple[int | None, Commit | None]] = {}
         self._heard = time.monotonic()
         self.lease = Lease(_LEASE * self._kafka.session_timeout)
         """Whether we may take ourselves for the owner of our partitions."""
@@ -158,8 +160,8 @@ class Source(ConsumerRebalanceListener):
         """The offset of each partition's oldest unfinished event, where there is one."""
         return {ledger.partition: ledger.oldest.offset for ledger in self.ledgers if ledger.oldest is not None}
 
-    async def committed(self, partition: TopicPartition) -> int | None:
-        """The group's committed offset of a partition; raises KafkaError."""
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """What the group has committed of a partition; raises KafkaError."""
         if self._consumer is None:
             raise ConsumerStoppedError
         return (await repairs.committed(self._consumer, [partition]))[partition]
@@ -225,6 +227,7 @@ class Source(ConsumerRebalanceListener):
         found = await self.find_topics()
         self._topic_id = found[self._kafka.input_topic].id
         self._topic_missing = False
+        self._maps_refused = False
         consumer = clients.consumer(self._settings)
         self._consumer = consumer
         self._heard = time.monotonic()
@@ -361,7 +364,8 @@ class Source(ConsumerRebalanceListener):
         consumer = self._consumer
         assert consumer is not None
         for tp in partitions:
-            self._ledgers[tp] = Ledger(tp.topic, tp.partition, next(self._epochs))
+            self._ledgers[tp] = ledger = Ledger(tp.topic, tp.partition, next(self._epochs))
+            ledger.maps_refused = self._maps_refused
             with contextlib.suppress(IllegalStateError):
                 consumer.pause(tp)
                 consumer.seek(tp, 0)
@@ -442,7 +446,7 @@ class Source(ConsumerRebalanceListener):
             waiting |= set(self._ledgers)
         everything = {TopicPartition(topic, number) for number in range(found.partitions)} | waiting
         committed = await repairs.committed(consumer, everything)
-        known_group = any(offset is not None for offset in committed.values())
+        known_group = any(commit is not None for commit in committed.values())
         open_ended = [tp for tp in waiting if committed[tp] is None or tp in self._unreadable]
         begins = await consumer.beginning_offsets(open_ended) if open_ended else {}
         ends = await consumer.end_offsets(open_ended) if open_ended else {}
@@ -450,11 +454,13 @@ class Source(ConsumerRebalanceListener):
             if tp in self._unreadable:
                 position = self._go_on(tp, committed[tp], begins[tp], ends[tp])
             else:
-                position, known = self._starts.pop(tp, (committed[tp], committed[tp]))
+                position, commit = self._starts.pop(tp, (None, committed[tp]))
+                if position is None and commit is not None:
+                    position = commit.offset
                 if position is None:
                     position = self._policy_new(tp, begins[tp], ends[tp], known_group=known_group)
                 if position is not None:
-                    self._ledgers[tp].place(position, known)
+                    self._ledgers[tp].place(position, commit)
             if position is not None:
                 self._unreadable.pop(tp, None)
                 consumer.seek(tp, position)
@@ -478,19 +484,19 @@ class Source(ConsumerRebalanceListener):
         self._log.info(LogEvent.POSITION_CHOSEN, topic=tp.topic, partition=tp.partition, offset=position, reason=policy)
         return position
 
-    def _go_on(self, tp: TopicPartition, committed: int | None, begin: int, end: int) -> int | None:
+    def _go_on(self, tp: TopicPartition, committed: Commit | None, begin: int, end: int) -> int | None:
         """Where a partition goes on that cannot be read where we stood; None to stay, or when another epoch was begun."""
         stood, ledger = self._unreadable[tp], self._ledgers[tp]
         if begin <= stood <= end:
             return stood
         if self._kafka.auto_offset_reset == "fail":
-            if committed is None or committed == stood or not begin <= committed <= end:
+            if committed is None or committed.offset == stood or not begin <= committed.offset <= end:
                 self._say(
                     f"{tp.topic}/{tp.partition} has events {begin} to {end}, but not what we stood at, and "
                     "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest"
                 )
                 return None
-            self._begin_again(tp, committed, committed)
+            self._begin_again(tp, committed.offset, committed)
             return None
         if stood < begin:
             # What was delivered before is still ours to answer, so the epoch goes on.
@@ -505,7 +511,7 @@ class Source(ConsumerRebalanceListener):
         self._begin_again(tp, begin, None)
         return None
 
-    def _begin_again(self, tp: TopicPartition, position: int, committed: int | None) -> None:
+    def _begin_again(self, tp: TopicPartition, position: int, committed: Commit | None) -> None:
         """Begin another epoch there; events of the old one are answered all the same, but say nothing about offsets.
 
         It is placed at the next turn of `_position`, which opens its transactions first.
@@ -553,16 +559,20 @@ class Source(ConsumerRebalanceListener):
     async def _commit(self, limit: float) -> None:
         """Commit what is due, within `limit` seconds; a failure is logged, and what is due stays due."""
         consumer = self._consumer
-        due = {tp: (ledger, value) for tp, ledger in self._ledgers.items() if (value := ledger.due) is not None}
+        due = {tp: (ledger, commit) for tp, ledger in self._ledgers.items() if (commit := ledger.due) is not None}
         if consumer is None or not due:
             self._last_commit = time.monotonic()
             return
         if not self.lease.holds(time.monotonic()):
             return
         try:
-            offsets = {tp: OffsetAndMetadata(value, "") for tp, (_, value) in due.items()}
             async with asyncio.timeout(limit):
-                await consumer.commit(offsets)
+                try:
+                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
+                except OffsetMetadataTooLargeError:
+                    self._give_up_maps()
+                    due = {tp: (ledger, Commit(commit.offset)) for tp, (ledger, commit) in due.items()}
+                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
         except (CommitFailedError, IllegalStateError) as error:
             self._log.info(LogEvent.COMMIT_REFUSED, error=explain(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the next commit has it all
@@ -570,9 +580,15 @@ class Source(ConsumerRebalanceListener):
             self._log.warning(LogEvent.COMMIT_FAILED, error=explain(error))
         else:
             self._last_commit = time.monotonic()
-            for ledger, value in due.values():
+            for ledger, commit in due.values():
                 if not ledger.dropped:
-                    ledger.committed = value
+                    ledger.committed = commit
+
+    def _give_up_maps(self) -> None:
+        """Commit offsets alone from here on, since the brokers are set to take less metadata than a map."""
+        self._maps_refused = True
+        for ledger in self._ledgers.values():
+            ledger.maps_refused = True
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

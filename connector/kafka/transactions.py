@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from connector.kafka.sink import Upstream
     from connector.kafka.topics import Topic
     from connector.lease import Lease
-    from connector.ledger import Ledger
+    from connector.ledger import Commit, Ledger
     from connector.metrics import Metrics
     from connector.outgoing import Outgoing
     from connector.settings import Settings
 
-_PER_SECOND = 80
+_PER_SECOND = 50
 """Transactions that a process commits in a second at most; one costs about 1.8 ms of CPU."""
 _STARTS = 8
 """Producers that are started at a time."""
@@ -49,7 +49,7 @@ class Transactions:
         lease: Lease,
         metrics: Metrics,
         upstream: Upstream,
-        committed: Callable[[TopicPartition], Awaitable[int | None]],
+        committed: Callable[[TopicPartition], Awaitable[Commit | None]],
     ) -> None:
         kafka = settings.kafka
         self.results = OutputTopic(kafka.output_topic, upstream.result_too_large)
@@ -153,8 +153,8 @@ class Transactions:
         """Wait until the lease holds."""
         await owned(self._lease)
 
-    async def committed(self, partition: TopicPartition) -> int | None:
-        """The group's committed offset, read with its errors checked."""
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """What the group has committed, read with its errors checked."""
         return await self._committed(partition)
 
     def interval(self) -> float:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from aiokafka import OffsetAndMetadata, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OffsetMetadataTooLargeError, ProducerFenced
 
 from connector.answers import Answers
 from connector.kafka import repairs
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from connector.answers import Portion
     from connector.kafka.output_topic import OutputTopic
-    from connector.ledger import Ledger
+    from connector.ledger import Commit, Ledger
     from connector.outgoing import Outgoing
 
 _MOST_EVENTS = 10_000
@@ -55,8 +55,8 @@ class Surroundings(Protocol):
         """Wait until the lease holds."""
         ...
 
-    async def committed(self, partition: TopicPartition) -> int | None:
-        """The group's committed offset, read with its errors checked."""
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """What the group has committed, read with its errors checked."""
         ...
 
     def interval(self) -> float:
@@ -93,7 +93,7 @@ class Transactor:
         self._task: asyncio.Task[None] | None = None
         self._next = 0.0
         self._backoff = _BACKOFF[0]
-        self._attempted: int | None = None
+        self._attempted: Commit | None = None
 
     async def start(self) -> None:
         """Start the producer, which ends the transactions of whoever had the partition before; raises KafkaError."""
@@ -151,6 +151,8 @@ class Transactor:
                 self._backoff = _BACKOFF[0] if isinstance(error, MessageSizeTooLargeError) else longer
 
     def _failed(self, error: Exception) -> None:
+        if isinstance(error.__cause__ or error, OffsetMetadataTooLargeError):
+            self.ledger.maps_refused = True
         self._around.failed()
         problem = f"a transaction of {self.ledger.topic}/{self.ledger.partition} fails: {explain(error)}"
         if isinstance(error, ProducerFenced):
@@ -185,7 +187,7 @@ class Transactor:
                 self._next = time.monotonic() + self._around.interval()
                 self.idle.clear()
                 if await self._transact(portion):
-                    self._settle(portion.offset)
+                    self._settle(portion.commit)
                     self._backoff = _BACKOFF[0]
 
     # -- one transaction ---------------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ class Transactor:
         producer, around = self._producer, self._around
         assert producer is not None
         sends: list[tuple[OutputTopic, list[Outgoing], asyncio.Future[object]]] = []
-        self._attempted = portion.offset
+        self._attempted = portion.commit
         async with asyncio.timeout(around.limit):
             await producer.begin_transaction()
             for topic, outgoings in fitting.items():
@@ -209,7 +211,7 @@ class Transactor:
                         batch, sent = topic.batch(producer, queue)
                         sends.append((topic, sent, await producer.send_batch(batch, topic.name, partition=number)))
             await self._acknowledged(sends)
-            offsets = {self.partition: OffsetAndMetadata(portion.offset, "")}
+            offsets = {self.partition: OffsetAndMetadata(*portion.commit)}
             await producer.send_offsets_to_transaction(offsets, around.group)
             await producer.commit_transaction()
         return True
@@ -260,8 +262,8 @@ class Transactor:
                 f"the group is at offset {committed}, and we left it at {known}: another process works on it"
             )
 
-    def _settle(self, committed: int) -> None:
+    def _settle(self, committed: Commit) -> None:
         if self.ledger.dropped:
             return
         self.ledger.committed = committed
-        self._around.settled(self.answers.settle(committed))
+        self._around.settled(self.answers.settle(committed.offset))

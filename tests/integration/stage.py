@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pytest
 
     from connector.event import Event
+    from connector.ledger import Commit
     from connector.outgoing import Outgoing
 
 _LIMITS = {
@@ -137,7 +138,7 @@ class Gate:
 
     async def _committed(
         self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, int | None]:
+    ) -> dict[TopicPartition, Commit | None]:
         self.waiting += 1
         await self.open.wait()
         return await self._read(consumer, partitions)

@@ -16,10 +16,12 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupLoadInProgressError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.commit import OffsetFetchRequest
 
+from connector import offset_map
 from connector.kafka import clients, repairs, topics
 from connector.kafka.source import Source
+from connector.ledger import Commit
 from connector.log_events import LogEvent
-from tests.integration.stage import Gate, Stage, committed_is, until
+from tests.integration.stage import Gate, Stage, Working, committed_is, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -55,9 +57,10 @@ def refuse_offsets(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
 
 async def bare_committed(
     consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
-) -> dict[TopicPartition, int | None]:
+) -> dict[TopicPartition, Commit | None]:
     """What aiokafka's own method says."""
-    return {tp: await consumer.committed(tp) for tp in partitions}
+    offsets = {tp: await consumer.committed(tp) for tp in partitions}
+    return {tp: None if offset is None else Commit(offset) for tp, offset in offsets.items()}
 
 
 def watch_getmany(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
@@ -105,9 +108,9 @@ async def test_repairs_raise_where_aiokafka_says_none(stage: Stage, monkeypatch:
         assert await consumer.committed(tp) is None
         with pytest.raises(GroupLoadInProgressError):
             await repairs.committed(consumer, [tp])
-        assert await repairs.committed(consumer, [tp]) == {tp: 7}
+        assert await repairs.committed(consumer, [tp]) == {tp: Commit(7)}
         other = TopicPartition(stage.topic, 1)
-        assert await repairs.committed(consumer, [tp, other]) == {tp: 7, other: None}
+        assert await repairs.committed(consumer, [tp, other]) == {tp: Commit(7), other: None}
     finally:
         await consumer.stop()
 
@@ -360,3 +363,42 @@ async def test_a_topic_that_is_deleted_at_work_is_said_once_and_waited_for(stage
         await until(lambda: working.source.problem is None)
     said = [line["event"] for line in lines if line["event"] in (LogEvent.SOURCE_PROBLEM, LogEvent.SOURCE_RECOVERED)]
     assert said == [LogEvent.SOURCE_PROBLEM, LogEvent.SOURCE_RECOVERED]
+
+
+# -- the map of complete events ----------------------------------------------------------------------------------------
+
+
+async def all_but_the_first_complete(stage: Stage, count: int) -> Working:
+    """A worker that holds its first event, has completed the others, and has committed what it can."""
+    await stage.create()
+    await stage.produce(count)
+    working = stage.work(stage.settings(auto_offset_reset="earliest"))
+    working.recorder.hold = True
+    await until(lambda: len(working.recorder.events) == count)
+    working.recorder.complete(working.recorder.events[1:])
+    await until(lambda: all(ledger.due is None for ledger in working.source.ledgers))
+    return working
+
+
+async def test_the_next_owner_is_not_given_what_is_complete_behind_a_slow_event(stage: Stage) -> None:
+    first = await all_but_the_first_complete(stage, 50)
+    await first.stop()
+    assert await stage.committed() == 0
+    await stage.produce(3)
+    working = stage.work()
+    await until(lambda: working.recorder.offsets()[-1:] == [52])
+    assert working.recorder.offsets() == [0, 50, 51, 52]
+
+
+async def test_a_broker_that_takes_less_metadata_gets_the_offsets_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offset_map, "encode", lambda *_: "c1:" + "A" * 5000)
+    first = await all_but_the_first_complete(stage, 50)
+    assert await stage.committed() == 0
+    assert all(ledger.maps_refused for ledger in first.source.ledgers)
+    assert first.count("commit_failures") == 0
+    await first.stop()
+    working = stage.work()
+    await until(lambda: working.recorder.offsets()[-1:] == [49])
+    assert working.recorder.offsets() == list(range(50))
