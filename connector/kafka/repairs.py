@@ -140,9 +140,18 @@ def position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | Non
 
 
 def heartbeat_died(consumer: AIOKafkaConsumer) -> bool:
-    """Whether a background task of the membership ended by an error, after which the consumer cannot recover."""
+    """Whether a background task of the membership ended by an error, after which the consumer cannot recover.
+
+    aiokafka starts neither a heartbeat nor its reading of commits again before the next rebalance, which nobody asks
+    for: until the group gives the partitions away, and after that, it tells the same error at every turn.
+    """
+    if consumer._closed:
+        return False
     coordinator = consumer._coordinator
-    return bool(coordinator._coordination_task.done())
+    tasks = (coordinator._heartbeat_task, coordinator._commit_refresh_task)
+    return bool(coordinator._coordination_task.done()) or any(
+        task is not None and task.done() and not task.cancelled() and task.exception() is not None for task in tasks
+    )
 
 
 async def committed(
@@ -255,6 +264,7 @@ async def abandon_consumer(consumer: AIOKafkaConsumer, limit: float = 1.0) -> No
     client, fetcher, coordinator = consumer._client, consumer._fetcher, consumer._coordinator
     consumer._closed = True
     connections, client._conns = list(client._conns.values()), _NoConnections()
+    client._md_synchronizer = _give_up  # the end of a `start()` that is under way
     if coordinator is not None and not coordinator._closing.done():
         coordinator._closing.set_result(None)
     if fetcher is not None:
@@ -268,7 +278,8 @@ async def abandon_consumer(consumer: AIOKafkaConsumer, limit: float = 1.0) -> No
             task.add_done_callback(_take_exception)
             task.cancel()
         await asyncio.wait(tasks, timeout=limit / 10)
-    consumer._subscription.abort_waiters(kafka_errors.ConsumerStoppedError())
+    if fetcher is not None:
+        consumer._subscription.abort_waiters(kafka_errors.ConsumerStoppedError())
     closing = []
     for connection in connections:
         if connection._writer is not None:
@@ -294,7 +305,11 @@ class _NoConnections(dict[Any, Any]):
 
     def __setitem__(self, node: Any, connection: Any) -> None:
         connection.close()
-        raise kafka_errors.KafkaConnectionError("the client was given up")
+        _give_up()
+
+
+def _give_up() -> None:
+    raise kafka_errors.KafkaConnectionError("the client was given up")
 
 
 class _Forgiving(set[Any]):

@@ -221,6 +221,8 @@ class Source(ConsumerRebalanceListener):
         failures = 0
         while True:
             started = time.monotonic()
+            if repairs.heartbeat_died(consumer):
+                raise KafkaError("the heartbeat of the membership has ended")
             try:
                 # Never under a time limit of ours: a cancelled getmany may leave what it took undelivered.
                 fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)

@@ -13,9 +13,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from connector.kafka import clients, repairs
+from connector.kafka import clients, repairs, source
+from connector.local.broker_settings import ListenerSecurity
 from connector.local.kafka import LocalKafka
 from tests.integration.stage import Stage, until
 
@@ -99,6 +100,24 @@ async def test_a_consumer_that_is_stopped_in_silence_ends_in_time_and_sends_noth
         await repairs.abandon_consumer(consumer)
 
 
+async def test_a_consumer_that_is_given_up_while_it_starts_does_not_start(kafka: LocalKafka, stage: Stage) -> None:
+    consumer = clients.consumer(stage.settings())
+
+    async def start() -> None:
+        await consumer.start()
+
+    kafka.pause()
+    try:
+        starting = asyncio.create_task(start())
+        await asyncio.sleep(0.1)
+        await repairs.stop_consumer(consumer, 0.1)
+    finally:
+        kafka.resume()
+    with pytest.raises(KafkaConnectionError, match="given up"):
+        await starting
+    assert not repairs._tasks_of(consumer, repairs.client(consumer))
+
+
 def requests_of(client_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests that a client sends from now on."""
     sent: list[str] = []
@@ -115,6 +134,62 @@ def requests_of(client_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def committed(stage: Stage, offset: int) -> bool:
     return await stage.committed() == offset
+
+
+# -- 11: a heartbeat that ends -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[LocalKafka]:
+    """A broker that lets a user do only what was allowed."""
+    users = {"admin": "admin-secret", "service": "service-secret"}
+    security = ListenerSecurity("SASL_PLAINTEXT", mechanisms=("PLAIN",), users=users, authorizer=True)
+    with LocalKafka(security=security) as kafka:
+        yield kafka
+
+
+@both
+async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
+    guarded: LocalKafka, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "HEARTBEAT", 0.2)
+    if not protected:
+        monkeypatch.setattr(repairs, "heartbeat_died", lambda consumer: False)
+        monkeypatch.setattr(source, "_FAILURES_BEFORE_REPLACEMENT", 1000)
+    async with Stage.open(guarded.admin_servers) as stage:
+        await stage.create()
+        for topic in (stage.topic, stage.output, stage.letters):
+            await asyncio.to_thread(guarded.allow, "service", "topic", topic, "READ", "WRITE")
+        access = ("service", "group", stage.group, "READ")
+        await asyncio.to_thread(guarded.allow, *access)
+        login = {
+            "protocol": "SASL_PLAINTEXT",
+            "mechanism": "PLAIN",
+            "username": "service",
+            "password": "service-secret",
+        }
+        limits = {"session_timeout": "3s", "request_timeout": "2s"}
+        settings = stage.settings(bootstrap_servers=guarded.bootstrap_servers, security=login, **limits)
+        working = await stage.worker(settings)
+        consumer, heartbeat = working.consumer, working.coordinator._heartbeat_task
+        await until(lambda: committed(stage, 0))  # a commit that is due would join again
+        await asyncio.to_thread(guarded.disallow, *access)
+        await until(heartbeat.done)
+        await asyncio.to_thread(guarded.allow, *access)
+        if protected:
+            await until(lambda: working.source._consumer not in (None, consumer) and working.partitions == {0})
+            await stage.produce(3)
+            await until(lambda: working.recorder.offsets() == [0, 1, 2])
+            await until(lambda: committed(stage, 3))
+            assert working.source.problem is None
+        else:
+            await until(lambda: group_is_empty(stage))
+            assert working.partitions == {0}
+            assert working.consumer is consumer
+
+
+async def group_is_empty(stage: Stage) -> bool:
+    return await stage.members() == 0
 
 
 # -- 13: brokers that were stopped in order ----------------------------------------------------------------------------
