@@ -19,7 +19,8 @@ import aiokafka.client
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.conn import OAuthAuthenticator
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.errors import StartupError
@@ -27,6 +28,11 @@ from connector.errors import StartupError
 TRIED = frozenset({"0.14.0"})
 _AFTER_A_FAILED_UPDATE = 0.5
 """Seconds until a client asks for metadata again after nobody has answered."""
+_AFTER_A_RIVAL = 5.0
+"""Seconds until a member joins again whose name was taken, so that the other one can work meanwhile."""
+_OF_MEMBERS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest, OffsetCommitRequest)
+_STILL_A_MEMBER = frozenset({0, kafka_errors.RebalanceInProgressError.errno})
+_UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID = kafka_errors.UnknownMemberIdError.errno, 82
 
 _step = OAuthAuthenticator.step
 
@@ -118,6 +124,45 @@ def on_coordinator_answer(consumer: AIOKafkaConsumer, heard: Callable[[], None])
         return response
 
     coordinator._send_req = listening
+
+
+def on_rival(consumer: AIOKafkaConsumer, met: Callable[[], None]) -> None:
+    """Call `met` when another process has joined with our `group_instance_id`, and let it work a while before we return.
+
+    The group then takes us for gone. aiokafka joins again at once, so the other one is gone, and so on, at every
+    heartbeat and without a word. A member that is unknown before its session can have ended was replaced (aiokafka's
+    heartbeats and commits carry no instance id, so they are not told so), and a joiner is told: FENCED_INSTANCE_ID.
+    """
+    coordinator = consumer._coordinator
+    if coordinator._group_instance_id is None:
+        return
+    send, session = coordinator._send_req, coordinator._session_timeout_ms / 1000
+    member_until = returning = 0.0
+
+    async def watching(request: Any) -> Any:
+        nonlocal member_until, returning
+        if isinstance(request, JoinGroupRequest) and (wait := returning - time.monotonic()) > 0:
+            await asyncio.wait([coordinator._closing], timeout=wait)
+            if coordinator._closing.done():
+                raise kafka_errors.GroupCoordinatorNotAvailableError()
+        response = await send(request)
+        if isinstance(request, _OF_MEMBERS):
+            codes, now = _error_codes(response), time.monotonic()
+            if _FENCED_INSTANCE_ID in codes or (_UNKNOWN_MEMBER_ID in codes and now < member_until):
+                member_until, returning = 0.0, now + _AFTER_A_RIVAL
+                met()
+            elif codes <= _STILL_A_MEMBER:
+                member_until = now + session
+        return response
+
+    coordinator._send_req = watching
+
+
+def _error_codes(response: Any) -> set[int]:
+    """The error codes of a coordinator's answer, which a commit has for each partition."""
+    if hasattr(response, "error_code"):
+        return {response.error_code}
+    return {code for _, partitions in response.topics for _, code in partitions}
 
 
 def generation(consumer: AIOKafkaConsumer) -> int:

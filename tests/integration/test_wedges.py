@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
@@ -18,6 +19,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from connector.kafka import clients, repairs, source
 from connector.local.broker_settings import ListenerSecurity
 from connector.local.kafka import LocalKafka
+from connector.log_events import LogEvent
 from tests.integration.stage import Stage, until
 
 if TYPE_CHECKING:
@@ -190,6 +192,63 @@ async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
 
 async def group_is_empty(stage: Stage) -> bool:
     return await stage.members() == 0
+
+
+# -- 12: two processes of one name -------------------------------------------------------------------------------------
+
+
+@both
+async def test_who_shares_an_instance_id_says_so_and_lets_the_other_work_a_while(
+    bootstrap_servers: str, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "HEARTBEAT", 0.3)
+    monkeypatch.setattr(repairs, "_AFTER_A_RIVAL", 2.0)
+    monkeypatch.setattr(source, "_RIVAL", 8.0)
+    if not protected:
+        monkeypatch.setattr(repairs, "on_rival", lambda consumer, met: None)
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create()
+        settings = stage.settings(group_instance_id="pod-0")
+        with structlog.testing.capture_logs() as log:
+            first, second = await stage.worker(settings), stage.work(settings)
+            if protected:
+                await until(lambda: all("group_instance_id pod-0" in (w.source.problem or "") for w in (first, second)))
+            await asyncio.sleep(4)
+            lost = sum(line["event"] == LogEvent.PARTITIONS_LOST for line in log)
+            said = [line for line in log if line["event"] == LogEvent.SOURCE_PROBLEM]
+            if not protected:
+                assert lost > 8
+                assert not any("group_instance_id" in line["problem"] for line in said)
+                return
+            assert lost < 6
+            assert len(said) == 2, said
+            assert first.source.problem is not None
+            assert second.source.problem is not None
+            await second.stop()
+            await until(lambda: first.source.problem is None)
+            recovered = [line for line in log if line["event"] == LogEvent.SOURCE_RECOVERED]
+            assert len(recovered) == 1
+        await stage.produce(3)
+        await until(lambda: first.recorder.offsets() == [0, 1, 2])
+        await until(lambda: committed(stage, 3))
+
+
+@pytest.mark.parametrize("end", ["leaves", "dies"])
+async def test_who_takes_over_an_instance_id_from_one_that_ended_has_no_rival(stage: Stage, end: str) -> None:
+    settings = stage.settings(group_instance_id="pod-0")
+    first = await stage.worker(settings)
+    if end == "leaves":
+        await first.stop()
+    else:
+        first._task.cancel()
+        await repairs.abandon_consumer(first.consumer)
+    with structlog.testing.capture_logs() as log:
+        second = await stage.worker(settings)
+        assert second.partitions == {0}
+        await stage.produce(1)
+        await until(lambda: committed(stage, 1))
+        assert second.source.problem is None
+    assert [line for line in log if line["event"] == LogEvent.SOURCE_PROBLEM] == []
 
 
 # -- 13: brokers that were stopped in order ----------------------------------------------------------------------------
