@@ -19,7 +19,7 @@ import aiokafka.client
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.conn import OAuthAuthenticator
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -29,12 +29,14 @@ from connector.ledger import Commit
 TRIED = frozenset({"0.14.0"})
 _AFTER_A_FAILED_UPDATE = 0.5
 """Seconds until a client asks for metadata again after nobody has answered."""
-
+_AFTER_A_RIVAL = 5.0
+"""Seconds until a member joins again whose name was taken, so that the other one can work meanwhile."""
 _MEMBERSHIP = frozenset({JoinGroupRequest.API_KEY, SyncGroupRequest.API_KEY, HeartbeatRequest.API_KEY})
-_MEMBER = frozenset({0, 27})
-"""Codes that only a member hears: no error, REBALANCE_IN_PROGRESS."""
-_NO_MEMBER = frozenset({22, 25, 82})
-"""ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID (https://kafka.apache.org/protocol#protocol_error_codes)."""
+_OF_MEMBERS = _MEMBERSHIP | {OffsetCommitRequest.API_KEY}
+_ILLEGAL_GENERATION, _UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID = 22, 25, 82
+"""Codes of answers to who is no member (https://kafka.apache.org/protocol#protocol_error_codes)."""
+_STILL_A_MEMBER = frozenset({0, kafka_errors.RebalanceInProgressError.errno})
+_NO_MEMBER = frozenset({_ILLEGAL_GENERATION, _UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID})
 
 _step = OAuthAuthenticator.step
 
@@ -136,9 +138,48 @@ def is_member(response: Any) -> bool | None:
     """Whether an answer of the coordinator takes us for a member of the group; None when it does not say."""
     if response.API_KEY not in _MEMBERSHIP:
         return None
-    if response.error_code in _MEMBER:
+    if response.error_code in _STILL_A_MEMBER:
         return True
     return False if response.error_code in _NO_MEMBER else None
+
+
+def on_rival(consumer: AIOKafkaConsumer, met: Callable[[], None]) -> None:
+    """Call `met` when another process has joined with our `group_instance_id`, and let it work a while before we return.
+
+    The group then takes us for gone. aiokafka joins again at once, so the other one is gone, and so on, at every
+    heartbeat and without a word. A member that is unknown before its session can have ended was replaced (aiokafka's
+    heartbeats and commits carry no instance id, so they are not told so), and a joiner is told: FENCED_INSTANCE_ID.
+    """
+    coordinator = consumer._coordinator
+    if coordinator._group_instance_id is None:
+        return
+    send, session = coordinator._send_req, coordinator._session_timeout_ms / 1000
+    member_until = returning = 0.0
+
+    async def watching(request: Any) -> Any:
+        nonlocal member_until, returning
+        if isinstance(request, JoinGroupRequest) and (wait := returning - time.monotonic()) > 0:
+            await asyncio.wait([coordinator._closing], timeout=wait)
+            if coordinator._closing.done():
+                raise kafka_errors.GroupCoordinatorNotAvailableError()
+        response = await send(request)
+        if response.API_KEY in _OF_MEMBERS:
+            codes, now = _error_codes(response), time.monotonic()
+            if _FENCED_INSTANCE_ID in codes or (_UNKNOWN_MEMBER_ID in codes and now < member_until):
+                member_until, returning = 0.0, now + _AFTER_A_RIVAL
+                met()
+            elif codes <= _STILL_A_MEMBER:
+                member_until = now + session
+        return response
+
+    coordinator._send_req = watching
+
+
+def _error_codes(response: Any) -> set[int]:
+    """The error codes of a coordinator's answer, which a commit has for each partition."""
+    if hasattr(response, "error_code"):
+        return {response.error_code}
+    return {code for _, partitions in response.topics for _, code in partitions}
 
 
 def generation(consumer: AIOKafkaConsumer) -> int:
@@ -161,9 +202,18 @@ def position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | Non
 
 
 def heartbeat_died(consumer: AIOKafkaConsumer) -> bool:
-    """Whether a background task of the membership ended by an error, after which the consumer cannot recover."""
+    """Whether a background task of the membership ended by an error, after which the consumer cannot recover.
+
+    aiokafka starts neither a heartbeat nor its reading of commits again before the next rebalance, which nobody asks
+    for: until the group gives the partitions away, and after that, it tells the same error at every turn.
+    """
+    if consumer._closed:
+        return False
     coordinator = consumer._coordinator
-    return bool(coordinator._coordination_task.done())
+    tasks = (coordinator._heartbeat_task, coordinator._commit_refresh_task)
+    return bool(coordinator._coordination_task.done()) or any(
+        task is not None and task.done() and not task.cancelled() and task.exception() is not None for task in tasks
+    )
 
 
 async def committed(
@@ -298,6 +348,7 @@ async def abandon_consumer(consumer: AIOKafkaConsumer, limit: float = 1.0) -> No
     client, fetcher, coordinator = consumer._client, consumer._fetcher, consumer._coordinator
     consumer._closed = True
     connections, client._conns = list(client._conns.values()), _NoConnections()
+    client._md_synchronizer = _give_up  # the end of a `start()` that is under way
     if coordinator is not None and not coordinator._closing.done():
         coordinator._closing.set_result(None)
     if fetcher is not None:
@@ -311,7 +362,8 @@ async def abandon_consumer(consumer: AIOKafkaConsumer, limit: float = 1.0) -> No
             task.add_done_callback(_take_exception)
             task.cancel()
         await asyncio.wait(tasks, timeout=limit / 10)
-    consumer._subscription.abort_waiters(kafka_errors.ConsumerStoppedError())
+    if fetcher is not None:
+        consumer._subscription.abort_waiters(kafka_errors.ConsumerStoppedError())
     closing = []
     for connection in connections:
         if connection._writer is not None:
@@ -337,7 +389,11 @@ class _NoConnections(dict[Any, Any]):
 
     def __setitem__(self, node: Any, connection: Any) -> None:
         connection.close()
-        raise kafka_errors.KafkaConnectionError("the client was given up")
+        _give_up()
+
+
+def _give_up() -> None:
+    raise kafka_errors.KafkaConnectionError("the client was given up")
 
 
 class _Forgiving(set[Any]):

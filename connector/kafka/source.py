@@ -45,6 +45,8 @@ _POLL_RECORDS = 2000
 """Events taken in one turn, so that the loop is not held for long by many small ones."""
 _FAILURES_BEFORE_REPLACEMENT = 5
 _RETRY = (0.2, 5.0)
+_RIVAL = 30.0
+"""Seconds without another process of our `group_instance_id` after which it counts as gone."""
 _NOWHERE = 2**63 - 1
 """Where we stood on a topic that was created again: beyond any offset of the topic that has its name."""
 _LEASE = 0.75
@@ -112,6 +114,7 @@ class Source(ConsumerRebalanceListener):
         self._topic_id: Any = None
         self._topic_missing = False
         self._said: str | None = None
+        self._rival_until = 0.0
         self._stopping = False
         self.joined = False
         """Whether the group has given us an assignment, which may be empty."""
@@ -195,6 +198,11 @@ class Source(ConsumerRebalanceListener):
 
     def _say(self, problem: str | None) -> None:
         """Remember what is wrong, and log it when it was not said already."""
+        if time.monotonic() < self._rival_until:
+            problem = (
+                f"another process uses kafka.group_instance_id {self._kafka.group_instance_id}: "
+                "give each process a name of its own, or leave it out"
+            )
         if problem is not None and problem != self._said:
             self._log.warning(LogEvent.SOURCE_PROBLEM, problem=problem)
         elif problem is None and self._said is not None:
@@ -235,6 +243,7 @@ class Source(ConsumerRebalanceListener):
             await consumer.start()
         repairs.keep_poll_detection(consumer)
         repairs.on_coordinator_answer(consumer, self._note_answer)
+        repairs.on_rival(consumer, self._note_rival)
         consumer.subscribe([self._kafka.input_topic], listener=self)
         return consumer
 
@@ -246,11 +255,20 @@ class Source(ConsumerRebalanceListener):
         elif member is False:
             self.lease.end()
 
+    def _note_rival(self) -> None:
+        self._rival_until = time.monotonic() + _RIVAL
+        self._say(None)
+
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         """Take what has been fetched, turn by turn; paused or not, so that the membership stays alive."""
         failures = 0
         while True:
             started = time.monotonic()
+            if repairs.heartbeat_died(consumer):
+                raise KafkaError("the heartbeat of the membership has ended")
+            if 0 < self._rival_until < started:
+                self._rival_until = 0.0
+                self._say(None)
             try:
                 # Never under a time limit of ours: a cancelled getmany may leave what it took undelivered.
                 fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)

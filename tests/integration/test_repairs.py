@@ -1,4 +1,7 @@
-"""Each repair of aiokafka, and the failure without it; those of offsets and positions are in test_position.py."""
+"""Each repair of aiokafka, and the failure without it.
+
+Those of offsets and positions are in test_position.py, those of what cannot go on by itself in test_wedges.py.
+"""
 
 from __future__ import annotations
 

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from connector.kafka import clients, repairs
+from connector.kafka import clients, repairs, source
+from connector.local.broker_settings import ListenerSecurity
 from connector.local.kafka import LocalKafka
+from connector.log_events import LogEvent
 from tests.integration.stage import Stage, endless_lease, until
 
 if TYPE_CHECKING:
@@ -99,6 +102,24 @@ async def test_a_consumer_that_is_stopped_in_silence_ends_in_time_and_sends_noth
         await repairs.abandon_consumer(consumer)
 
 
+async def test_a_consumer_that_is_given_up_while_it_starts_does_not_start(kafka: LocalKafka, stage: Stage) -> None:
+    consumer = clients.consumer(stage.settings())
+
+    async def start() -> None:
+        await consumer.start()
+
+    kafka.pause()
+    try:
+        starting = asyncio.create_task(start())
+        await asyncio.sleep(0.1)
+        await repairs.stop_consumer(consumer, 0.1)
+    finally:
+        kafka.resume()
+    with pytest.raises(KafkaConnectionError, match="given up"):
+        await starting
+    assert not repairs._tasks_of(consumer, repairs.client(consumer))
+
+
 def requests_of(client_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests that a client sends from now on."""
     sent: list[str] = []
@@ -115,6 +136,119 @@ def requests_of(client_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def committed(stage: Stage, offset: int) -> bool:
     return await stage.committed() == offset
+
+
+# -- 11: a heartbeat that ends -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[LocalKafka]:
+    """A broker that lets a user do only what was allowed."""
+    users = {"admin": "admin-secret", "service": "service-secret"}
+    security = ListenerSecurity("SASL_PLAINTEXT", mechanisms=("PLAIN",), users=users, authorizer=True)
+    with LocalKafka(security=security) as kafka:
+        yield kafka
+
+
+@both
+async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
+    guarded: LocalKafka, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "HEARTBEAT", 0.2)
+    if not protected:
+        monkeypatch.setattr(repairs, "heartbeat_died", lambda consumer: False)
+        monkeypatch.setattr(source, "_FAILURES_BEFORE_REPLACEMENT", 1000)
+    async with Stage.open(guarded.admin_servers) as stage:
+        await stage.create()
+        for topic in (stage.topic, stage.output, stage.letters):
+            await asyncio.to_thread(guarded.allow, "service", "topic", topic, "READ", "WRITE")
+        access = ("service", "group", stage.group, "READ")
+        await asyncio.to_thread(guarded.allow, *access)
+        login = {
+            "protocol": "SASL_PLAINTEXT",
+            "mechanism": "PLAIN",
+            "username": "service",
+            "password": "service-secret",
+        }
+        limits = {"session_timeout": "3s", "request_timeout": "2s"}
+        settings = stage.settings(bootstrap_servers=guarded.bootstrap_servers, security=login, **limits)
+        working = await stage.worker(settings)
+        consumer, heartbeat = working.consumer, working.coordinator._heartbeat_task
+        await until(lambda: committed(stage, 0))  # a commit that is due would join again
+        await asyncio.to_thread(guarded.disallow, *access)
+        await until(heartbeat.done)
+        await asyncio.to_thread(guarded.allow, *access)
+        if protected:
+            await until(lambda: working.source._consumer not in (None, consumer) and working.partitions == {0})
+            await stage.produce(3)
+            await until(lambda: working.recorder.offsets() == [0, 1, 2])
+            await until(lambda: committed(stage, 3))
+            assert working.source.problem is None
+        else:
+            await until(lambda: group_is_empty(stage))
+            assert working.partitions == {0}
+            assert working.consumer is consumer
+
+
+async def group_is_empty(stage: Stage) -> bool:
+    return await stage.members() == 0
+
+
+# -- 12: two processes of one name -------------------------------------------------------------------------------------
+
+
+@both
+async def test_who_shares_an_instance_id_says_so_and_lets_the_other_work_a_while(
+    bootstrap_servers: str, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "HEARTBEAT", 0.3)
+    monkeypatch.setattr(repairs, "_AFTER_A_RIVAL", 2.0)
+    monkeypatch.setattr(source, "_RIVAL", 8.0)
+    if not protected:
+        monkeypatch.setattr(repairs, "on_rival", lambda consumer, met: None)
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create()
+        settings = stage.settings(group_instance_id="pod-0")
+        with structlog.testing.capture_logs() as log:
+            first, second = await stage.worker(settings), stage.work(settings)
+            if protected:
+                await until(lambda: all("group_instance_id pod-0" in (w.source.problem or "") for w in (first, second)))
+            await asyncio.sleep(4)
+            lost = sum(line["event"] == LogEvent.PARTITIONS_LOST for line in log)
+            said = [line for line in log if line["event"] == LogEvent.SOURCE_PROBLEM]
+            if not protected:
+                assert lost > 8
+                assert not any("group_instance_id" in line["problem"] for line in said)
+                return
+            assert lost < 6
+            assert len(said) == 2, said
+            assert first.source.problem is not None
+            assert second.source.problem is not None
+            await second.stop()
+            await until(lambda: first.source.problem is None)
+            recovered = [line for line in log if line["event"] == LogEvent.SOURCE_RECOVERED]
+            assert len(recovered) == 1
+        await stage.produce(3)
+        await until(lambda: first.recorder.offsets() == [0, 1, 2])
+        await until(lambda: committed(stage, 3))
+
+
+@pytest.mark.parametrize("end", ["leaves", "dies"])
+async def test_who_takes_over_an_instance_id_from_one_that_ended_has_no_rival(stage: Stage, end: str) -> None:
+    settings = stage.settings(group_instance_id="pod-0")
+    first = await stage.worker(settings)
+    if end == "leaves":
+        await first.stop()
+    else:
+        first._task.cancel()
+        await repairs.abandon_consumer(first.consumer)
+    with structlog.testing.capture_logs() as log:
+        second = await stage.worker(settings)
+        assert second.partitions == {0}
+        await stage.produce(1)
+        await until(lambda: committed(stage, 1))
+        assert second.source.problem is None
+    assert [line for line in log if line["event"] == LogEvent.SOURCE_PROBLEM] == []
 
 
 # -- 13: brokers that were stopped in order ----------------------------------------------------------------------------
