@@ -120,6 +120,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=500)
 @given(text=TEXTS, environment=ENVIRONMENTS)
+@example(text="", environment={"CONNECTOR_KAFKA__SECURITY__KEY_PASSWORD_FILE": "\udcff"})
+@example(text="", environment={"CONNECTOR_KAFKA__SECURITY__PASSWORD_FILE": "\x1e\r"})
 @example(text="kafka: " + "[" * 10_000, environment={})
 @example(text="a: " * 10_000, environment={})
 @example(text="- " * 10_000, environment={})
@@ -188,5 +190,5 @@ def test_an_alias_stands_for_a_value_and_for_nothing_larger(file: Path) -> None:
     file.write_text("kafka:\n  group_id: &a group\n  client_id: *a\n", encoding="utf-8")
     assert load(file, {}).kafka.client_id == "group"
     file.write_text("endpoint:\n  accept: &a {header: x}\n  content_type: *a\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match="line 3.*single value"):
+    with pytest.raises(SettingsError, match=r"line 3.*single value"):
         load(file, {})
