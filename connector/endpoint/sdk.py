@@ -176,12 +176,11 @@ def _refusal(error: ClientError, size: int) -> Failure:
     """The service's error, with ModelError's own members."""
     response: Any = error.response
     details = response.get("Error", {})
-    original = response.get("OriginalStatusCode")
     return Failure(
-        code=details.get("Code"),
+        code=_text(details.get("Code")),
         status=response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
         message=_text(details.get("Message")),
-        original_status=int(original) if original is not None else None,
+        original_status=_status(response.get("OriginalStatusCode")),
         original_message=_text(response.get("OriginalMessage")),
         log_stream=_text(response.get("LogStreamArn")),
         body_size=size,
@@ -191,6 +190,15 @@ def _refusal(error: ClientError, size: int) -> Failure:
 def _text(member: object) -> str | None:
     """A member as text: the SDK hands on whatever JSON a proxy may have put there."""
     return None if member is None else str(member)
+
+
+def _status(member: object) -> int | None:
+    """A member as an HTTP status, None where it is none."""
+    try:
+        status = int(member)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return status if 0 <= status < 1000 else None
 
 
 def _transport_failure(error: Exception, size: int) -> Failure:

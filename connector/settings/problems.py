@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from connector.settings.keys import fields, is_secret, nearest
-from connector.settings.section import BROKEN_RULES
+from connector.settings.section import BROKEN_RULES, legible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def unknown(path: tuple[str, ...]) -> str:
 
 def _key(path: tuple[str, ...]) -> str:
     """The dotted key on one line, whatever a file has in its place."""
-    return ".".join(part if part.isprintable() else repr(part) for part in path)
+    return legible(".".join(path))
 
 
 def _sentences(detail: ErrorDetails) -> Iterator[str]:

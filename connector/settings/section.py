@@ -22,7 +22,12 @@ Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(lambda _: "**
 
 def refusal(*sentences: str) -> PydanticCustomError:
     """The validation error that carries these sentences."""
-    return PydanticCustomError(BROKEN_RULES, "{sentences}", {"sentences": "\n".join(sentences)})
+    return PydanticCustomError(BROKEN_RULES, "{sentences}", {"sentences": "\n".join(map(legible, sentences))})
+
+
+def legible(text: str) -> str:
+    """A text on one line; pydantic cannot even carry the lone surrogates that stand for a variable's stray bytes."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def parts_of(url: str) -> SplitResult:

@@ -120,6 +120,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=500)
 @given(text=TEXTS, environment=ENVIRONMENTS)
+@example(text="", environment={"CONNECTOR_KAFKA__SECURITY__KEY_PASSWORD_FILE": "\udcff"})
+@example(text="", environment={"CONNECTOR_KAFKA__SECURITY__PASSWORD_FILE": "\x1e\r"})
 @example(text="kafka: " + "[" * 10_000, environment={})
 @example(text="a: " * 10_000, environment={})
 @example(text="- " * 10_000, environment={})

@@ -1,0 +1,145 @@
+"""The SDK invoker against anyone: whatever a server answers, a call ends in a reply that the outcome table takes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from connector import outcome as outcomes
+from connector.call import Failure, Response, Transport
+from connector.endpoint import sdk
+from connector.outcome import Kind
+from tests.unit.test_sdk_invoker import CALL, LOADER, Request, Server, invoker_of, reply, serving, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from connector.call import Reply
+    from connector.endpoint.sdk import SdkInvoker
+
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=10),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=3,
+)
+ERRORS = st.dictionaries(
+    st.sampled_from(
+        ["code", "Code", "__type", "message", "Message", "OriginalStatusCode", "OriginalMessage", "LogStreamArn"]
+    ),
+    DOCUMENTS,
+    max_size=4,
+).map(lambda document: json.dumps(document).encode())
+BODIES = (
+    ERRORS
+    | DOCUMENTS.map(lambda document: json.dumps(document).encode())
+    | st.binary(max_size=30)
+    | st.sampled_from(
+        [
+            b"[" * 5000,
+            b"\xef\xbb\xbf{}",
+            b'{"OriginalStatusCode":' + b"9" * 5000 + b"}",
+            b'{"OriginalStatusCode":400,"OriginalStatusCode":"x"}',
+            b"<html>503</html>",
+            gzip.compress(b"{}"),
+            b"\x1f\x8b\x08\x00not really",
+        ]
+    )
+)
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                "Content-Type",
+                "Content-Encoding",
+                "Content-Length",
+                "Transfer-Encoding",
+                "Location",
+                "Connection",
+                "x-amzn-ErrorType",
+                "x-Amzn-Invoked-Production-Variant",
+                "X-Amzn-SageMaker-Custom-Attributes",
+                "X-Amzn-SageMaker-New-Session-Id",
+                "X-Amzn-SageMaker-Closed-Session-Id",
+            ]
+        ),
+        st.sampled_from(
+            ["ModelError", "ModelError:http://x", "gzip", "chunked", "0", "-1", "application/json", ":", "#"]
+        )
+        | st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=10),
+    ),
+    max_size=3,
+).map(lambda pairs: [f"{name}: {value}" for name, value in pairs])
+
+
+class Asked:
+    """An invoker and its server, on a loop that outlives an example: a start costs more than a hundred calls."""
+
+    def __init__(self, runner: asyncio.Runner, invoker: SdkInvoker, server: Server) -> None:
+        self._runner = runner
+        self._invoker = invoker
+        self._server = server
+
+    def reply_to(self, status: int, body: bytes, headers: list[str]) -> Reply:
+        """What a call ends in when the server answers this, and says no more."""
+        answer = reply(status, body, *headers, length=len(body))
+
+        async def closing(request: Request, writer: asyncio.StreamWriter) -> None:
+            await answer(request, writer)
+
+        self._server.answer = closing
+        return self._runner.run(self._invoker.invoke(CALL))
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    nothing = str(tmp_path_factory.mktemp("aws") / "nothing")
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
+        for name, value in (
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_CONFIG_FILE", nothing),
+            ("AWS_SHARED_CREDENTIALS_FILE", nothing),
+            ("AWS_ACCESS_KEY_ID", "AKIDFIRST"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ):
+            patch.setenv(name, value)
+        patch.delenv("AWS_PROFILE", raising=False)
+        patch.setattr(sdk, "create_loader", lambda: LOADER)
+        serve = serving(reply(200, b""))
+        server = runner.run(serve.__aenter__())
+        begin = started(invoker_of(server.url, connect_timeout=2.0, read_timeout=2.0))
+        invoker = runner.run(begin.__aenter__())
+        yield Asked(runner, invoker, server)
+        runner.run(begin.__aexit__(None, None, None))
+        runner.run(serve.__aexit__(None, None, None))
+
+
+@settings(max_examples=300)
+@given(
+    status=st.sampled_from([200, 204, 301, 307, 400, 403, 413, 424, 429, 500, 503, 530, 999]),
+    body=BODIES,
+    headers=HEADERS,
+)
+@example(status=400, body=b'{"code":5}', headers=[])
+@example(status=424, body=b'{"OriginalStatusCode":"x"}', headers=["x-amzn-ErrorType: ModelError"])
+@example(status=424, body=b'{"OriginalStatusCode":Infinity}', headers=["x-amzn-ErrorType: ModelError"])
+@example(status=424, body=b'{"OriginalStatusCode":[1]}', headers=["x-amzn-ErrorType: ModelError"])
+def test_whatever_a_server_answers_is_a_reply_with_an_outcome(
+    asked: Asked, status: int, body: bytes, headers: list[str]
+) -> None:
+    answer = asked.reply_to(status, body, headers)
+    if isinstance(answer, Response):
+        assert status < 300
+        assert isinstance(answer.body, bytes)
+        return
+    assert isinstance(answer, Failure)
+    assert answer.transport in (None, Transport.RESET, Transport.READ_TIMEOUT)
+    outcome = outcomes.decide(
+        answer, rows=1, attempts={}, succeeded_meanwhile=True, from_headers=True, dead_letter_timeouts=True
+    )
+    assert outcome.kind is not Kind.OK
