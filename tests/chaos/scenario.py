@@ -41,6 +41,11 @@ class Step:
     pause: float = 0.0
 
     @property
+    def label(self) -> str:
+        """What it counts as in a report."""
+        return type(self).__name__
+
+    @property
     def loses(self) -> bool:
         """Whether a process may lose partitions without a chance to commit."""
         return False
@@ -107,6 +112,11 @@ class Link(Step):
     amount: float = 0.1
 
     @property
+    def label(self) -> str:
+        """Which link, and what becomes of it."""
+        return f"{self.to} {self.how}"
+
+    @property
     def loses(self) -> bool:
         """A member that the coordinator does not hear of loses its partitions."""
         return self.to == "kafka" and self.how != "delay"
@@ -143,11 +153,12 @@ class Expect:
     """Bounds on what comes out.
 
     `repeats` is how many answers may be repeated for each step that loses partitions and for each process, at least
-    once; none may under exactly-once. `seconds` is how long everything but start and end may take, `mebibytes` the
-    memory of a process.
+    once; none may under exactly-once. `buried` is how many good events may be dead-lettered, by a model that rejects
+    them all. `seconds` is how long everything but start and end may take, `mebibytes` the memory of a process.
     """
 
     repeats: int = 100
+    buried: int = 0
     seconds: float = 60.0
     mebibytes: float = 300.0
 
