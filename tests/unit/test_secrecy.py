@@ -169,12 +169,12 @@ def test_a_payload_is_shown_nowhere_however_its_call_ends(end: str, fmt: str, wr
                 lambda call: Play(ENDS[end], 0.1),
                 legible=False,
                 request={"format": fmt},
-                retry={"initial": "20s", "max": "20s", "max_age": "5m"},
+                retry={"initial": "20s", "max": "20s", "max_age": "1m"},
                 dead_letter={"timeouts": True, "window": 3},
             )
             bench.deliver(*[b'["%s",%d]' % (PAYLOAD.encode(), number) for number in range(5)])
             for _ in range(4):
-                await bench.wait(150)
+                await bench.wait(40)
                 assert PAYLOAD not in shown_by(bench)
             assert bench.dead_letters.appended or bench.results.appended or bench.problem()
             assert PAYLOAD not in told_by(bench.dead_letters.appended, but="inference-error-message")
