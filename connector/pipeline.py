@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from connector import log
 from connector import outcome as outcomes
 from connector.backoff import full_jitter
 from connector.batcher import Batcher, BatchPolicy, Ordering
@@ -234,13 +235,14 @@ class Pipeline:
             metrics.batch_events.observe(len(events))
             return self._conclude(batch, call, reply, now) if era == self._era else None
         except Exception as error:  # noqa: BLE001
-            # A fault of ours: the batch is kept, and the log has the traceback.
-            self._log.exception(LogEvent.CALL_BROKE, batch_id=batch.number, inference_id=inference_id)
+            # A fault of ours: the batch is kept, and the log has the traceback; the error's own text may repeat a payload.
+            shown = {"exc_info": error} if self._settings.log.payloads else {"exception": log.traceback_of(error)}
+            self._log.error(LogEvent.CALL_BROKE, batch_id=batch.number, inference_id=inference_id, **shown)
             if era == self._era:
                 if self._gate.is_probe(batch):
                     self._gate.abandoned(now)
                 batch.attempts[Reason.SERVICE_UNAVAILABLE] += 1
-                self._retry(batch, Outcome(Kind.RETRY, Reason.SERVICE_UNAVAILABLE, repr(error)))
+                self._retry(batch, Outcome(Kind.RETRY, Reason.SERVICE_UNAVAILABLE, type(error).__name__))
             return None
         finally:
             metrics.calling.stop(time.monotonic())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,7 +43,7 @@ class Health:
             )
         return reason
 
-    def _look_for_the_stuck(self) -> None:
+    def _look_for_the_stuck(self, now: float) -> None:
         """Look for work that does not move although nothing known holds it up."""
         connector = self._connector
         source, pipeline, sink = connector.source, connector.pipeline, connector.sink
@@ -52,7 +51,7 @@ class Health:
             return
         free = connector.limiter.in_flight < connector.limiter.limit
         work = self._known_reason() is None and free and source.owes
-        if self._watchdog.look(time.monotonic(), work=work, progress=pipeline.progress):
+        if self._watchdog.look(now, work=work, progress=pipeline.progress):
             connector.metrics.stuck.inc()
             self._log.error(
                 LogEvent.STUCK,
@@ -80,7 +79,7 @@ class Health:
     async def watch(self) -> None:
         """Keep the reason up to date, and log when it changes."""
         while True:
-            self._look_for_the_stuck()
+            self._look_for_the_stuck(asyncio.get_running_loop().time())
             before, self.reason = self.reason, self.look()
             if self.reason is None and before is not None:
                 self._log.info(LogEvent.READY)
