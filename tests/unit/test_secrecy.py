@@ -110,6 +110,7 @@ def shown_by(bench: Bench) -> str:
         pipeline=bench.pipeline,
         metrics=bench.metrics,
         source=SimpleNamespace(problem=None, joined=True, cut_off=False),
+        settings=bench.settings,
         sink=SimpleNamespace(problem=None),
     )
     connector.health = Health(connector)
