@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.scenario import (
     AddPartitions,
     BrokerRestart,
+    Configure,
     Freeze,
     Kill,
     Link,
@@ -98,3 +99,10 @@ async def _scale(step: Scale, run: Run) -> None:
 @act.register(SetFaults)
 async def _set_faults(step: SetFaults, run: Run) -> None:
     run.set_faults(step.faults)
+
+
+@act.register(Configure)
+async def _configure(step: Configure, run: Run) -> None:
+    rig = run.rig
+    names = {"input": rig.input, "output": rig.output, "letters": rig.letters}
+    await rig.configure(names[step.topic], step.config)

@@ -8,6 +8,7 @@ from connector.local.faults import Fault
 from tests.chaos.scenario import (
     AddPartitions,
     BrokerRestart,
+    Configure,
     Expect,
     Freeze,
     Kill,
@@ -100,6 +101,53 @@ _ALL = (
         faults=(Fault("model_error", status=400),),
         steps=(SetFaults(at=0.05, pause=3.0),),
         expect=Expect(buried=40 + 2 * 8 * 16),
+    ),
+    Scenario(
+        "expired_credentials",
+        faults=(_SLOW,),
+        steps=(SetFaults(at=0.3, faults=(Fault("expired_token"),)), SetFaults(pause=3.0, faults=(_SLOW,))),
+    ),
+    Scenario(
+        "access_denied_and_granted",
+        faults=(_SLOW,),
+        steps=(SetFaults(at=0.3, faults=(Fault("access_denied"),)), SetFaults(pause=3.0, faults=(_SLOW,))),
+    ),
+    Scenario(
+        "dead_letter_topic_refuses_writes",
+        faults=(_SLOW,),
+        poison=0.1,
+        # A compacted topic refuses what has no key.
+        keyless=1.0,
+        steps=(
+            Configure(at=0.2, topic="letters", config={"cleanup.policy": "compact"}),
+            Configure(pause=4.0, topic="letters", config={"cleanup.policy": "delete"}),
+        ),
+    ),
+    Scenario(
+        "one_group_instance_id_twice",
+        settings={"kafka": {"group_instance_id": "the-same"}},
+        processes=1,
+        faults=(_SLOW,),
+        steps=(Scale(at=0.3, by=1), Scale(pause=5.0, by=-1)),
+        # They fence each other several times a second, and answer again what was in flight.
+        expect=Expect(repeats=2000),
+    ),
+    Scenario(
+        "backlog_while_the_endpoint_is_away",
+        events=16_000,
+        rate=4000,
+        keys=500,
+        padding=10_000,
+        processes=1,
+        settings={
+            "kafka": {"fetch_max_bytes": "2MiB", "max_poll_interval": "3s"},
+            "buffer": {"max_bytes": "8MiB"},
+            "batch": {"max_bytes": "1MiB", "max_events": 64},
+            "correlation": {"mode": "batch"},
+        },
+        steps=(Link(to="endpoint", how="cut", seconds=8.0),),
+        # An idle process has 95, and the backlog 152: with all of it a process would have more than this.
+        expect=Expect(mebibytes=220.0),
     ),
     Scenario(
         "kills",

@@ -149,6 +149,14 @@ class SetFaults(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Configure(Step):
+    """Settings of a topic, which may make it refuse what it is sent."""
+
+    topic: Literal["input", "output", "letters"] = "letters"
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """Bounds on what comes out.
 
@@ -160,12 +168,14 @@ class Expect:
     repeats: int = 100
     buried: int = 0
     seconds: float = 60.0
-    mebibytes: float = 300.0
+    mebibytes: float = 200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One run: `events` at `rate` a second over `partitions` and `keys`, a share of them `poison` or `keyless`.
+
+    `padding` is how many bytes each value has beyond its number.
 
     `without` names protections that are switched off in the processes (tests/chaos/unprotected.py).
     """
@@ -179,6 +189,7 @@ class Scenario:
     keys: int = 40
     keyless: float = 0.0
     poison: float = 0.0
+    padding: int = 1
     processes: int = 2
     settings: Settings = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -213,7 +224,7 @@ class Scenario:
         made: list[tuple[bytes | None, bytes]] = []
         for number in range(self.events):
             key = None if dice.random() < self.keyless else b"key-%03d" % dice.randrange(self.keys)
-            made.append((key, b"%d,%s" % (number, POISON if dice.random() < self.poison else b"7")))
+            made.append((key, b"%d,%s" % (number, POISON if dice.random() < self.poison else b"7" * self.padding)))
         return made
 
 

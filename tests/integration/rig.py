@@ -10,13 +10,14 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from connector.local.captures import CaptureWriter
 from connector.local.endpoint import LocalEndpoint
@@ -190,6 +191,10 @@ class Rig:
         self.partitions += count
         await self._admin.create_partitions({self.input: NewPartitions(self.partitions)})
         await self._producer.client.force_metadata_update()
+
+    async def configure(self, topic: str, config: Mapping[str, str]) -> None:
+        """Change settings of a topic."""
+        await self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(config))])
 
     async def delete_topics(self, *names: str) -> None:
         """Delete topics."""
