@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.broker import Broker
-from tests.chaos.harness import run
+from tests.chaos.checks import Kind, Problem
+from tests.chaos.harness import Report, run
 from tests.chaos.journal import Journal, Sum
 from tests.chaos.mix import mix
 from tests.chaos.named import NAMED, PROOFS
@@ -30,7 +31,6 @@ from tests.chaos.scenario import Delivery
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
-    from tests.chaos.harness import Report
     from tests.chaos.scenario import Scenario
 
 _FOLDER = Path(".chaos")
@@ -112,7 +112,12 @@ async def _run_one(scenario: Scenario, broker: Broker) -> Report:
     folder = _folder(scenario)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    report = await run(scenario, broker, folder)
+    try:
+        report = await run(scenario, broker, folder)
+    except Exception as error:
+        # One round that cannot be judged must not end a night of them.
+        problem = Problem(Kind.STUCK, f"the harness failed: {error!r}")
+        report = Report(scenario.name, scenario.seed, scenario.delivery, problems=(problem,))
     if not report.problems:
         shutil.rmtree(folder)
     return report
@@ -153,6 +158,7 @@ def _explain(scenario: Scenario, report: Report, console: Console) -> None:
     if (more := len(report.problems) - _PROBLEMS_SHOWN) > 0:
         console.print(f"        and {more} more")
     named = f" --scenario {scenario.name}" if scenario.name in NAMED else ""
+    named += "".join(f" --without {name}" for name in scenario.without if name in PROOFS)
     console.print(
         f"        again: {Path(sys.executable).name} -m tests.chaos --seed {scenario.seed} --delivery {scenario.delivery}"
         f"{named}; logs: {_folder(scenario)}",

@@ -94,13 +94,22 @@ _ALL = (
         ),
         without=("read_timeout_floor",),
     ),
+    Scenario(
+        "few_keys_in_order_through_retries_and_kills",
+        keys=5,
+        settings=_BATCHES,
+        faults=(_SLOW, Fault("throttle", rate=0.3)),
+        poison=0.02,
+        steps=(Kill(at=0.3, process=0), Kill(at=0.6, process=1)),
+    ),
     Scenario("poison_in_every_batch", settings=_BATCHES, faults=(_SLOW,), poison=0.15),
     Scenario(
         "model_that_rejects_everything_and_is_mended",
         settings={"dead_letter": {"window": 40}, **_BATCHES},
         faults=(Fault("model_error", status=400),),
-        steps=(SetFaults(at=0.05, pause=3.0),),
-        expect=Expect(buried=40 + 2 * 8 * 16),
+        steps=(SetFaults(at=0.05, pause=4.0),),
+        # Two processes with a window each, and what they had in flight.
+        expect=Expect(buried=200),
     ),
     Scenario(
         "expired_credentials",
@@ -173,5 +182,8 @@ NAMED: Mapping[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 PROOFS: Mapping[str, str] = {
     "unfinished_prefix": "kills",
     "lost_partitions": "frozen_process_wakes_in_an_empty_group",
+    "transient_retries": "throttling_503_530_resets_timeouts_at_30_percent",
+    "guard": "model_that_rejects_everything_and_is_mended",
+    "lanes": "few_keys_in_order_through_retries_and_kills",
 }
 """For each protection of tests/chaos/unprotected.py, a scenario that fails when it is switched off."""
