@@ -63,8 +63,7 @@ def mix(seed: int, delivery: Delivery) -> Scenario:
         },
         faults=_faults(dice),
         steps=_steps(dice, processes),
-        # A member that the group gave up answers what it fetched before it hears so, which may be all that waits.
-        expect=Expect(repeats=events, seconds=90.0),
+        expect=Expect(repeats=40, seconds=90.0),
         without=("read_timeout_floor",),
     )
 

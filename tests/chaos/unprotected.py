@@ -9,10 +9,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from connector import outcome
+from connector import offset_map, outcome
 from connector.cli import main
 from connector.guard import Guard
 from connector.kafka import repairs
+from connector.lease import Lease
 from connector.ledger import Ledger
 from connector.settings import endpoint
 
@@ -50,6 +51,16 @@ def _lanes() -> None:
     os.environ["CONNECTOR_KAFKA__ORDERING"] = "none"
 
 
+def _lease() -> None:
+    """Publish and commit whether or not the group takes us for a member."""
+    Lease.holds = lambda lease, now: True  # type: ignore[method-assign]
+
+
+def _offset_map() -> None:
+    """Find nothing in the metadata of commits."""
+    vars(offset_map)["decode"] = lambda text, position: None
+
+
 PROTECTIONS: Mapping[str, Callable[[], None]] = {
     "read_timeout_floor": _read_timeout_floor,
     "unfinished_prefix": _unfinished_prefix,
@@ -57,6 +68,8 @@ PROTECTIONS: Mapping[str, Callable[[], None]] = {
     "transient_retries": _transient_retries,
     "guard": _guard,
     "lanes": _lanes,
+    "lease": _lease,
+    "offset_map": _offset_map,
 }
 """What can be switched off; each function does so in its own process."""
 
