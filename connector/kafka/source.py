@@ -30,8 +30,10 @@ from aiokafka.errors import (
 from connector.event import Event
 from connector.kafka import clients, repairs, topics
 from connector.kafka.explanation import explain, is_denial
+from connector.kafka.unreadable import Unreadable
 from connector.lease import Lease
 from connector.ledger import Commit, Ledger
+from connector.log import traceback_of
 from connector.log_events import LogEvent
 
 if TYPE_CHECKING:
@@ -115,6 +117,8 @@ class Source(ConsumerRebalanceListener):
         self._topic_missing = False
         self._said: str | None = None
         self._rival_until = 0.0
+        self._held_up: str | None = None
+        """Which batch cannot be read, in a sentence, whatever else is well again."""
         self._stopping = False
         self.joined = False
         """Whether the group has given us an assignment, which may be empty."""
@@ -217,14 +221,15 @@ class Source(ConsumerRebalanceListener):
             except* (KafkaError, OSError, TimeoutError) as errors:
                 self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
             except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
-                self._log.exception(LogEvent.SOURCE_FAILED)
-                self._say(f"the Kafka consumer failed: {_first(errors)!r}; replacing it")
+                self._log.error(LogEvent.SOURCE_FAILED, exception=traceback_of(_first(errors)))
+                self._say(f"the Kafka consumer failed: {type(_first(errors)).__name__}; replacing it")
             await self._close_consumer(limit=self._kafka.request_timeout)
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
 
     def _say(self, problem: str | None) -> None:
         """Remember what is wrong, and log it when it was not said already."""
+        problem = problem or self._held_up
         if time.monotonic() < self._rival_until:
             problem = (
                 f"another process uses kafka.group_instance_id {self._kafka.group_instance_id}: "
@@ -288,7 +293,7 @@ class Source(ConsumerRebalanceListener):
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         """Take what has been fetched, turn by turn; paused or not, so that the membership stays alive."""
-        failures = 0
+        failures, batches = 0, Unreadable()
         while True:
             started = time.monotonic()
             if repairs.heartbeat_died(consumer):
@@ -312,7 +317,8 @@ class Source(ConsumerRebalanceListener):
                 await asyncio.sleep(_RETRY[0] * 2**failures)
                 continue
             self._metrics.polling.add(time.monotonic() - started)
-            if failures:
+            before, self._held_up = self._held_up, batches.look(consumer, time.monotonic())
+            if failures or before != self._held_up:
                 failures = 0
                 self._say(None)
             self._deliver(consumer, fetched)
