@@ -33,6 +33,7 @@ from connector.kafka.explanation import explain, is_denial
 from connector.lease import Lease
 from connector.ledger import Commit, Ledger
 from connector.log_events import LogEvent
+from connector.position import NOWHERE, Position, PositionPolicy
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -47,8 +48,6 @@ _FAILURES_BEFORE_REPLACEMENT = 5
 _RETRY = (0.2, 5.0)
 _RIVAL = 30.0
 """Seconds without another process of our `group_instance_id` after which it counts as gone."""
-_NOWHERE = 2**63 - 1
-"""Where we stood on a topic that was created again: beyond any offset of the topic that has its name."""
 _LEASE = 0.75
 """How much of the session time-out a heartbeat's answer is good for: what is sent on its evidence needs time to arrive."""
 _CLOSING = 2.0
@@ -93,6 +92,7 @@ class Source(ConsumerRebalanceListener):
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._kafka = settings.kafka
+        self._policy = PositionPolicy(self._kafka.group_id, self._kafka.auto_offset_reset)
         self._metrics = metrics
         self._log = structlog.get_logger("connector.source")
         self._downstream: Downstream
@@ -107,7 +107,7 @@ class Source(ConsumerRebalanceListener):
         self._committing: asyncio.Task[None] | None = None
         self._positioning: asyncio.Task[None] | None = None
         self._unreadable: dict[TopicPartition, int] = {}
-        self._starts: dict[TopicPartition, tuple[int | None, Commit | None]] = {}
+        self._starts: dict[TopicPartition, Position] = {}
         self._heard = time.monotonic()
         self.lease = Lease(_LEASE * self._kafka.session_timeout)
         """Whether we may take ourselves for the owner of our partitions."""
@@ -460,7 +460,7 @@ class Source(ConsumerRebalanceListener):
             raise UnknownTopicOrPartitionError(topic)
         # The group's offsets may be those of an earlier topic of that name, which broker and group do not tell apart.
         if found.id != self._topic_id:
-            self._unreadable.update(dict.fromkeys(self._ledgers, _NOWHERE))
+            self._unreadable.update(dict.fromkeys(self._ledgers, NOWHERE))
             waiting |= set(self._ledgers)
         everything = {TopicPartition(topic, number) for number in range(found.partitions)} | waiting
         committed = await repairs.committed(consumer, everything)
@@ -469,67 +469,55 @@ class Source(ConsumerRebalanceListener):
         begins = await consumer.beginning_offsets(open_ended) if open_ended else {}
         ends = await consumer.end_offsets(open_ended) if open_ended else {}
         for tp in waiting:
+            commit = committed[tp]
             if tp in self._unreadable:
-                position = self._go_on(tp, committed[tp], begins[tp], ends[tp])
-            else:
-                position, commit = self._starts.pop(tp, (None, committed[tp]))
-                if position is None and commit is not None:
-                    position = commit.offset
-                if position is None:
-                    position = self._policy_new(tp, begins[tp], ends[tp], known_group=known_group)
-                if position is not None:
-                    self._ledgers[tp].place(position, commit)
-            if position is not None:
-                self._unreadable.pop(tp, None)
-                consumer.seek(tp, position)
+                self._go_on(tp, commit, begins[tp], ends[tp])
+                continue
+            position = self._starts.pop(tp, None)
+            if position is None and commit is not None:
+                position = Position(commit.offset, commit)
+            if position is None:
+                position = self._first(tp, begins[tp], ends[tp], known_group=known_group)
+            if position.offset is not None:
+                self._ledgers[tp].place(position.offset, position.commit)
+                consumer.seek(tp, position.offset)
         self._topic_id = found.id
         self.gate()
 
-    def _policy_new(self, tp: TopicPartition, begin: int, end: int, *, known_group: bool) -> int | None:
-        """The first position of a partition that the group has never committed; None to stay where we are."""
-        policy = self._kafka.auto_offset_reset
-        if known_group:
-            # A new partition of a topic that the group works on: its first events are as good as any.
-            self._log.info(LogEvent.PARTITION_NEW, topic=tp.topic, partition=tp.partition, offset=begin)
-            return begin
-        if policy == "fail":
-            self._say(
-                f"group {self._kafka.group_id} has no committed offset for {tp.topic}/{tp.partition}, and "
-                "kafka.auto_offset_reset is fail: commit one, or set earliest or latest"
-            )
-            return None
-        position = begin if policy == "earliest" else end
-        self._log.info(LogEvent.POSITION_CHOSEN, topic=tp.topic, partition=tp.partition, offset=position, reason=policy)
+    def _first(self, tp: TopicPartition, begin: int, end: int, *, known_group: bool) -> Position:
+        position = self._policy.first(f"{tp.topic}/{tp.partition}", begin, end, known_group=known_group)
+        where = {"topic": tp.topic, "partition": tp.partition, "offset": position.offset}
+        if position.offset is None:
+            self._say(position.problem)
+        elif known_group:
+            self._log.info(LogEvent.PARTITION_NEW, **where)
+        else:
+            self._log.info(LogEvent.POSITION_CHOSEN, **where, reason=self._policy.reset)
         return position
 
-    def _go_on(self, tp: TopicPartition, committed: Commit | None, begin: int, end: int) -> int | None:
-        """Where a partition goes on that cannot be read where we stood; None to stay, or when another epoch was begun."""
-        stood, ledger = self._unreadable[tp], self._ledgers[tp]
-        if begin <= stood <= end:
-            return stood
-        if self._kafka.auto_offset_reset == "fail":
-            if committed is None or committed.offset == stood or not begin <= committed.offset <= end:
-                self._say(
-                    f"{tp.topic}/{tp.partition} has events {begin} to {end}, but not what we stood at, and "
-                    "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest"
-                )
-                return None
-            self._begin_again(tp, committed.offset, committed)
-            return None
-        if stood < begin:
-            # What was delivered before is still ours to answer, so the epoch goes on.
-            self._metrics.lost_to_retention.inc(begin - stood)
+    def _go_on(self, tp: TopicPartition, committed: Commit | None, begin: int, end: int) -> None:
+        consumer, stood, ledger = self._consumer, self._unreadable[tp], self._ledgers[tp]
+        assert consumer is not None
+        position = self._policy.go_on(f"{tp.topic}/{tp.partition}", stood, committed, begin, end)
+        if position.offset is None:
+            self._say(position.problem)
+            return
+        if position.recreated:
+            self._metrics.topics_recreated.inc()
+            self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
+        if position.lost:
+            self._metrics.lost_to_retention.inc(position.lost)
             self._log.error(
-                LogEvent.LOST_TO_RETENTION, topic=tp.topic, partition=tp.partition, offset=stood, lost=begin - stood
+                LogEvent.LOST_TO_RETENTION, topic=tp.topic, partition=tp.partition, offset=stood, lost=position.lost
             )
-            ledger.place(begin, ledger.committed)
-            return begin
-        self._metrics.topics_recreated.inc()
-        self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
-        self._begin_again(tp, begin, None)
-        return None
+            ledger.place(position.offset, ledger.committed)
+        if position.another_epoch:
+            self._begin_again(tp, position)
+            return
+        del self._unreadable[tp]
+        consumer.seek(tp, position.offset)
 
-    def _begin_again(self, tp: TopicPartition, position: int, committed: Commit | None) -> None:
+    def _begin_again(self, tp: TopicPartition, position: Position) -> None:
         """Begin another epoch there; events of the old one are answered all the same, but say nothing about offsets.
 
         It is placed at the next turn of `_position`, which opens its transactions first.
@@ -537,7 +525,7 @@ class Source(ConsumerRebalanceListener):
         self._ledgers[tp].drop()
         self._begin_epochs([tp])
         del self._unreadable[tp]
-        self._starts[tp] = position, committed
+        self._starts[tp] = position
 
     async def _watch_topic(self, consumer: AIOKafkaConsumer) -> None:
         """Notice what a paused partition does not: a topic that was created again, and retention that passed us."""

@@ -21,6 +21,7 @@ from connector.kafka import clients, repairs, topics
 from connector.kafka.source import Source
 from connector.ledger import Commit
 from connector.log_events import LogEvent
+from connector.position import PositionPolicy
 from tests.integration.stage import Gate, Stage, Working, committed_is, until
 
 if TYPE_CHECKING:
@@ -314,9 +315,9 @@ async def test_a_partition_that_is_added_starts_at_its_beginning(
 ) -> None:
     await stage.create()
     if not protected:
-        choose = Source._policy_new
+        choose = PositionPolicy.first
         monkeypatch.setattr(
-            Source, "_policy_new", lambda self, *args, known_group: choose(self, *args, known_group=False)
+            PositionPolicy, "first", lambda self, *args, known_group: choose(self, *args, known_group=False)
         )
     working = await stage.worker(stage.settings(auto_offset_reset="latest"))
     await until(lambda: committed_is(stage, 0))
