@@ -1,15 +1,12 @@
 """Source: brings the events of our partitions, and commits what is complete.
 
-It owns the consumer, which it can replace, and the ledger of every epoch. Reading paths: `_poll` is the loop;
-`on_partitions_revoked` and `on_partitions_assigned` are a rebalance; `_position` decides where an epoch starts; `gate` is
-back-pressure.
+It owns the consumer, which it can replace. Reading paths: `_poll` is the loop; `on_partitions_revoked` and
+`on_partitions_assigned` are a rebalance. `Epochs` has the ledgers and is back-pressure, `Positions` finds where they start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,20 +21,22 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
-    UnknownTopicOrPartitionError,
 )
 
 from connector.event import Event
 from connector.kafka import clients, repairs, topics
+from connector.kafka.epochs import Epochs
 from connector.kafka.explanation import explain, is_denial
+from connector.kafka.positions import Positions
 from connector.lease import Lease
-from connector.ledger import Commit, Ledger
+from connector.ledger import Commit
 from connector.log_events import LogEvent
-from connector.position import NOWHERE, Position, PositionPolicy
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
+    from connector.kafka.positions import Opener
+    from connector.ledger import Ledger
     from connector.metrics import Metrics
     from connector.settings import Settings
 
@@ -78,41 +77,24 @@ class Downstream(Protocol):
         ...
 
 
-class Opener(Protocol):
-    """What commits offsets in transactions."""
-
-    async def open(self, ledgers: Iterable[Ledger]) -> None:
-        """Fence the former owners of these partitions, whose offsets may be read then."""
-        ...
-
-
 class Source(ConsumerRebalanceListener):
     """Brings the events of our partitions, and commits what is complete."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._kafka = settings.kafka
-        self._policy = PositionPolicy(self._kafka.group_id, self._kafka.auto_offset_reset)
         self._metrics = metrics
         self._log = structlog.get_logger("connector.source")
         self._downstream: Downstream
         self._transactions: Opener | None = None
-        self._consumer: AIOKafkaConsumer | None = None
-        self._ledgers: dict[TopicPartition, Ledger] = {}
-        self._paused: set[TopicPartition] = set()
-        self._epochs = itertools.count(1)
+        self._epochs = Epochs(settings.buffer)
+        self._positions = Positions(self._kafka, self._epochs, metrics, self._log, say=self._say, placed=self.gate)
         self._ending = asyncio.Lock()
         self._commit_allowed = False
-        self._maps_refused = False
         self._committing: asyncio.Task[None] | None = None
-        self._positioning: asyncio.Task[None] | None = None
-        self._unreadable: dict[TopicPartition, int] = {}
-        self._starts: dict[TopicPartition, Position] = {}
         self._heard = time.monotonic()
         self.lease = Lease(_LEASE * self._kafka.session_timeout)
         """Whether we may take ourselves for the owner of our partitions."""
-        self._topic_id: Any = None
-        self._topic_missing = False
         self._said: str | None = None
         self._rival_until = 0.0
         self._stopping = False
@@ -125,26 +107,26 @@ class Source(ConsumerRebalanceListener):
     def attach(self, downstream: Downstream, transactions: Opener | None = None) -> None:
         """Name the pipeline that takes the events, and what commits their offsets when that is not the source."""
         self._downstream = downstream
-        self._transactions = transactions
+        self._transactions = self._positions.transactions = transactions
 
     @property
     def ledgers(self) -> Iterable[Ledger]:
         """The ledgers of our partitions."""
-        return self._ledgers.values()
+        return self._epochs.ledgers.values()
 
     @property
     def cut_off(self) -> bool:
         """Whether the group coordinator has not answered for longer than a rebalance can keep it silent."""
         silent = time.monotonic() - self._heard
-        return self._consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
+        return self._epochs.consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
 
     def lag(self) -> dict[int, float]:
         """How many events of each of our partitions are not complete, as far as the broker has told its end."""
         lags: dict[int, float] = {}
-        consumer = self._consumer
+        consumer = self._epochs.consumer
         if consumer is None:
             return lags
-        for tp, ledger in self._ledgers.items():
+        for tp, ledger in self._epochs.ledgers.items():
             end, oldest = consumer.highwater(tp), ledger.oldest
             first = oldest.offset if oldest is not None else repairs.position(consumer, tp)
             if end is not None and first is not None and not ledger.positioning:
@@ -165,9 +147,9 @@ class Source(ConsumerRebalanceListener):
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """What the group has committed of a partition; raises KafkaError."""
-        if self._consumer is None:
+        if self._epochs.consumer is None:
             raise ConsumerStoppedError
-        return (await repairs.committed(self._consumer, [partition]))[partition]
+        return (await repairs.committed(self._epochs.consumer, [partition]))[partition]
 
     @property
     def commit_age(self) -> float:
@@ -186,7 +168,7 @@ class Source(ConsumerRebalanceListener):
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._poll(consumer))
                     tasks.create_task(self._commit_regularly())
-                    tasks.create_task(self._watch_topic(consumer))
+                    tasks.create_task(self._positions.watch(consumer))
             except* (KafkaError, OSError, TimeoutError) as errors:
                 self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
             except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
@@ -233,11 +215,9 @@ class Source(ConsumerRebalanceListener):
 
     async def _start(self) -> AIOKafkaConsumer:
         found = await self.find_topics()
-        self._topic_id = found[self._kafka.input_topic].id
-        self._topic_missing = False
-        self._maps_refused = False
+        self._positions.expect(found[self._kafka.input_topic].id)
         consumer = clients.consumer(self._settings)
-        self._consumer = consumer
+        self._epochs.use(consumer)
         self._heard = time.monotonic()
         async with asyncio.timeout(2 * self._kafka.request_timeout):
             await consumer.start()
@@ -273,7 +253,7 @@ class Source(ConsumerRebalanceListener):
                 # Never under a time limit of ours: a cancelled getmany may leave what it took undelivered.
                 fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
-                self._hold_back(_partitions_of(error))
+                self._positions.hold_back(_partitions_of(error))
                 continue
             except ConsumerStoppedError:
                 return
@@ -297,7 +277,7 @@ class Source(ConsumerRebalanceListener):
         """Deliver what was fetched; no await stands between `getmany` and here."""
         now = time.monotonic()
         for tp, records in fetched.items():
-            ledger = self._ledgers.get(tp)
+            ledger = self._epochs.ledgers.get(tp)
             if ledger is None:
                 # Fetched before our listener ran: never dropped, read again once the epoch has begun.
                 consumer.pause(tp)
@@ -317,98 +297,43 @@ class Source(ConsumerRebalanceListener):
                 self._downstream.deliver(events)
 
     def gate(self) -> None:
-        """Pause the partitions that are over their share of the buffer, and resume those that are well below it."""
-        consumer, count = self._consumer, len(self._ledgers)
-        if consumer is None or not count:
-            return
-        buffer, consuming = self._settings.buffer, self._downstream.consuming
-        events, size, span = buffer.max_events / count, buffer.max_bytes / count, buffer.max_uncommitted
-        for tp, ledger in self._ledgers.items():
-            if ledger.positioning or tp in self._unreadable:
-                continue
-            # Prefetched events are thrown away by a pause, so the way back is wide.
-            scale = 0.5 if tp in self._paused else 1.0
-            over = (
-                not consuming
-                or ledger.unfinished > events * scale
-                or ledger.bytes > size * scale
-                or ledger.uncommittable > span * scale
-            )
-            if over is not (tp in self._paused):
-                self._pause(consumer, tp) if over else self._resume(consumer, tp)
-
-    def _pause(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
-        with contextlib.suppress(IllegalStateError):
-            consumer.pause(tp)
-            self._paused.add(tp)
-
-    def _resume(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
-        with contextlib.suppress(IllegalStateError):
-            consumer.resume(tp)
-            self._paused.discard(tp)
+        """Pause what must not be fetched at present, and resume what may be."""
+        self._epochs.gate(consuming=self._downstream.consuming, unreadable=self._positions.unreadable)
 
     # -- a rebalance -------------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give our partitions up: finish what is being called, publish and commit it; nothing of it when they are lost."""
-        consumer = self._consumer
+        consumer = self._epochs.consumer
         lost = consumer is not None and repairs.generation(consumer) < 0
-        if self._ledgers:
+        if self._epochs.ledgers:
             self._log.info(
-                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self._ledgers)
+                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self._epochs.ledgers)
             )
         try:
             await self._end_epochs(self._kafka.revoke_drain, lost=lost)
         except Exception:  # noqa: BLE001 - aiokafka would swallow it, and go on
             self._log.exception(LogEvent.REBALANCE_FAILED)
         finally:
-            self._drop_ledgers()
+            self._drop_epochs()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin an epoch for each partition: ledger, pause and a placeholder position before the first await."""
-        self._drop_ledgers()
+        self._drop_epochs()
         if self._stopping:
             return
-        self._begin_epochs(assigned)
+        self._epochs.begin(assigned)
         self.joined = True
         self._commit_allowed = True
-        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self._ledgers))
-        self._positioning = asyncio.create_task(self._position())
+        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self._epochs.ledgers))
+        finding = self._positions.find()
         # No heartbeat is sent while this listener runs, so it may take a part of the session only.
-        await asyncio.wait([self._positioning], timeout=self._kafka.session_timeout / 4)
+        await asyncio.wait([finding], timeout=self._kafka.session_timeout / 4)
 
-    def _begin_epochs(self, partitions: Iterable[TopicPartition]) -> None:
-        """Start with a ledger that is positioning, nothing fetched, and no position that aiokafka could look for itself."""
-        consumer = self._consumer
-        assert consumer is not None
-        for tp in partitions:
-            self._ledgers[tp] = ledger = Ledger(tp.topic, tp.partition, next(self._epochs))
-            ledger.maps_refused = self._maps_refused
-            with contextlib.suppress(IllegalStateError):
-                consumer.pause(tp)
-                consumer.seek(tp, 0)
-            self._paused.add(tp)
-
-    def _hold_back(self, partitions: Iterable[TopicPartition]) -> None:
-        """Pause partitions that cannot be read where we stand, until `_place` has found where to go on."""
-        for tp in partitions:
-            if tp in self._ledgers and self._consumer is not None:
-                self._unreadable.setdefault(tp, self._ledgers[tp].next_offset or 0)
-                self._pause(self._consumer, tp)
-        if self._positioning is None or self._positioning.done():
-            self._positioning = asyncio.create_task(self._position())
-
-    def _drop_ledgers(self) -> None:
-        if self._positioning is not None:
-            self._positioning.cancel()
-            self._positioning = None
-        if self._ledgers:
-            for ledger in self._ledgers.values():
-                ledger.drop()
-            self._ledgers.clear()
-            self._paused.clear()
-            self._unreadable.clear()
-            self._starts.clear()
+    def _drop_epochs(self) -> None:
+        self._positions.forget()
+        if self._epochs.ledgers:
+            self._epochs.drop()
             self._downstream.forget()
 
     async def _end_epochs(self, drain: float, *, lost: bool = False) -> None:
@@ -419,139 +344,13 @@ class Source(ConsumerRebalanceListener):
                 # Left alone, its retry would go out with the next generation, and move the next owner's offsets.
                 self._committing.cancel()
                 await asyncio.wait([self._committing])
-            if self._ledgers and not lost:
+            if self._epochs.ledgers and not lost:
                 end = time.monotonic() + drain
                 closing = min(_CLOSING, drain / 5)
                 await self._downstream.drain(end - closing, end - closing / 2)
                 if self._transactions is None:
                     await self._commit(max(0.1, end - time.monotonic()))
-            self._drop_ledgers()
-
-    # -- where an epoch starts ---------------------------------------------------------------------------------------
-
-    async def _position(self) -> None:
-        """Place every ledger that is positioning, trying again for as long as Kafka does not say where."""
-        wait, longest = _RETRY
-        while waiting := {tp for tp, ledger in self._ledgers.items() if ledger.positioning} | set(self._unreadable):
-            try:
-                if self._transactions is not None:
-                    await self._transactions.open([self._ledgers[tp] for tp in waiting])
-                async with asyncio.timeout(self._kafka.request_timeout):
-                    await self._place(waiting)
-            except (KafkaError, OSError, TimeoutError) as error:
-                self._say(f"the offsets of {self._kafka.group_id} cannot be read: {explain(error)}; trying again")
-            except Exception as error:  # noqa: BLE001 - left alone, the partitions would stay paused for ever
-                self._log.exception(LogEvent.SOURCE_FAILED)
-                self._say(f"no position was found: {error!r}; trying again")
-            if waiting & set(self._unreadable) or any(self._ledgers[tp].positioning for tp in waiting):
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, longest)
-        # A topic that is gone leaves nothing to place, and is no less missing.
-        if not self._topic_missing:
-            self._say(None)
-
-    async def _place(self, waiting: set[TopicPartition]) -> None:
-        """Find the position of each of these partitions, where there is one, and let it be fetched."""
-        consumer = self._consumer
-        assert consumer is not None
-        topic = self._kafka.input_topic
-        found = (await topics.describe(repairs.client(consumer), [topic])).get(topic)
-        if found is None:
-            raise UnknownTopicOrPartitionError(topic)
-        # The group's offsets may be those of an earlier topic of that name, which broker and group do not tell apart.
-        if found.id != self._topic_id:
-            self._unreadable.update(dict.fromkeys(self._ledgers, NOWHERE))
-            waiting |= set(self._ledgers)
-        everything = {TopicPartition(topic, number) for number in range(found.partitions)} | waiting
-        committed = await repairs.committed(consumer, everything)
-        known_group = any(commit is not None for commit in committed.values())
-        open_ended = [tp for tp in waiting if committed[tp] is None or tp in self._unreadable]
-        begins = await consumer.beginning_offsets(open_ended) if open_ended else {}
-        ends = await consumer.end_offsets(open_ended) if open_ended else {}
-        for tp in waiting:
-            commit = committed[tp]
-            if tp in self._unreadable:
-                self._go_on(tp, commit, begins[tp], ends[tp])
-                continue
-            position = self._starts.pop(tp, None)
-            if position is None and commit is not None:
-                position = Position(commit.offset, commit)
-            if position is None:
-                position = self._first(tp, begins[tp], ends[tp], known_group=known_group)
-            if position.offset is not None:
-                self._ledgers[tp].place(position.offset, position.commit)
-                consumer.seek(tp, position.offset)
-        self._topic_id = found.id
-        self.gate()
-
-    def _first(self, tp: TopicPartition, begin: int, end: int, *, known_group: bool) -> Position:
-        position = self._policy.first(f"{tp.topic}/{tp.partition}", begin, end, known_group=known_group)
-        where = {"topic": tp.topic, "partition": tp.partition, "offset": position.offset}
-        if position.offset is None:
-            self._say(position.problem)
-        elif known_group:
-            self._log.info(LogEvent.PARTITION_NEW, **where)
-        else:
-            self._log.info(LogEvent.POSITION_CHOSEN, **where, reason=self._policy.reset)
-        return position
-
-    def _go_on(self, tp: TopicPartition, committed: Commit | None, begin: int, end: int) -> None:
-        consumer, stood, ledger = self._consumer, self._unreadable[tp], self._ledgers[tp]
-        assert consumer is not None
-        position = self._policy.go_on(f"{tp.topic}/{tp.partition}", stood, committed, begin, end)
-        if position.offset is None:
-            self._say(position.problem)
-            return
-        if position.recreated:
-            self._metrics.topics_recreated.inc()
-            self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
-        if position.lost:
-            self._metrics.lost_to_retention.inc(position.lost)
-            self._log.error(
-                LogEvent.LOST_TO_RETENTION, topic=tp.topic, partition=tp.partition, offset=stood, lost=position.lost
-            )
-            ledger.place(position.offset, ledger.committed)
-        if position.another_epoch:
-            self._begin_again(tp, position)
-            return
-        del self._unreadable[tp]
-        consumer.seek(tp, position.offset)
-
-    def _begin_again(self, tp: TopicPartition, position: Position) -> None:
-        """Begin another epoch there; events of the old one are answered all the same, but say nothing about offsets.
-
-        It is placed at the next turn of `_position`, which opens its transactions first.
-        """
-        self._ledgers[tp].drop()
-        self._begin_epochs([tp])
-        del self._unreadable[tp]
-        self._starts[tp] = position
-
-    async def _watch_topic(self, consumer: AIOKafkaConsumer) -> None:
-        """Notice what a paused partition does not: a topic that was created again, and retention that passed us."""
-        topic = self._kafka.input_topic
-        while True:
-            await asyncio.sleep(self._kafka.metadata_max_age)
-            if self._stopping:
-                # A client that is closed would open another connection, and nobody would close that one.
-                return
-            placed = {tp: ledger for tp, ledger in self._ledgers.items() if not ledger.positioning}
-            try:
-                async with asyncio.timeout(self._kafka.request_timeout):
-                    found = (await topics.describe(repairs.client(consumer), [topic])).get(topic)
-                    begins = await consumer.beginning_offsets(placed) if placed and found is not None else {}
-            except (KafkaError, OSError, TimeoutError):
-                continue
-            if found is None:
-                self._topic_missing = True
-                self._say(f"topic {topic} does not exist any more: create it, and work goes on")
-                continue
-            if self._topic_missing:
-                self._topic_missing = False
-                self._say(None)
-            placed = {tp: ledger for tp, ledger in placed.items() if self._ledgers.get(tp) is ledger}
-            passed = [tp for tp, ledger in placed.items() if begins[tp] > (ledger.next_offset or 0)]
-            self._hold_back(list(placed) if found.id != self._topic_id else passed)
+            self._drop_epochs()
 
     # -- commits -----------------------------------------------------------------------------------------------------
 
@@ -564,8 +363,10 @@ class Source(ConsumerRebalanceListener):
 
     async def _commit(self, limit: float) -> None:
         """Commit what is due, within `limit` seconds; a failure is logged, and what is due stays due."""
-        consumer = self._consumer
-        due = {tp: (ledger, commit) for tp, ledger in self._ledgers.items() if (commit := ledger.due) is not None}
+        consumer = self._epochs.consumer
+        due = {
+            tp: (ledger, commit) for tp, ledger in self._epochs.ledgers.items() if (commit := ledger.due) is not None
+        }
         if consumer is None or not due:
             self._last_commit = time.monotonic()
             return
@@ -576,7 +377,7 @@ class Source(ConsumerRebalanceListener):
                 try:
                     await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
                 except OffsetMetadataTooLargeError:
-                    self._give_up_maps()
+                    self._epochs.refuse_maps()
                     due = {tp: (ledger, Commit(commit.offset)) for tp, (ledger, commit) in due.items()}
                     await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
         except (CommitFailedError, IllegalStateError) as error:
@@ -590,26 +391,21 @@ class Source(ConsumerRebalanceListener):
                 if not ledger.dropped:
                     ledger.committed = commit
 
-    def _give_up_maps(self) -> None:
-        """Commit offsets alone from here on, since the brokers are set to take less metadata than a map."""
-        self._maps_refused = True
-        for ledger in self._ledgers.values():
-            ledger.maps_refused = True
-
     # -- the end -----------------------------------------------------------------------------------------------------
 
     async def stop(self, drain: float, limit: float) -> None:
         """End every epoch within `drain` seconds, then leave the group within `limit` more."""
         self._stopping = True
+        self._positions.stop()
         await self._end_epochs(drain)
         await self._close_consumer(limit)
 
     async def _close_consumer(self, limit: float) -> None:
-        consumer, self._consumer = self._consumer, None
+        consumer, self._epochs.consumer = self._epochs.consumer, None
         self._commit_allowed = False
         if self._committing is not None:
             self._committing.cancel()
-        self._drop_ledgers()
+        self._drop_epochs()
         if consumer is not None:
             await repairs.stop_consumer(consumer, limit)
 

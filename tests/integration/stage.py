@@ -157,8 +157,8 @@ class Working:
     @property
     def consumer(self) -> AIOKafkaConsumer:
         """The consumer of the moment."""
-        assert self.source._consumer is not None
-        return self.source._consumer
+        assert self.source._epochs.consumer is not None
+        return self.source._epochs.consumer
 
     @property
     def coordinator(self) -> Any:

@@ -18,7 +18,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 
 from connector import offset_map
 from connector.kafka import clients, repairs, topics
-from connector.kafka.source import Source
+from connector.kafka.positions import Positions
 from connector.ledger import Commit
 from connector.log_events import LogEvent
 from connector.position import PositionPolicy
@@ -123,7 +123,7 @@ async def test_a_topic_created_again_while_paused_is_read_from_its_beginning(
     await stage.create()
     await stage.produce(10)
     if not protected:
-        monkeypatch.setattr(Source, "_watch_topic", lambda *_: asyncio.sleep(3600))
+        monkeypatch.setattr(Positions, "watch", lambda *_: asyncio.sleep(3600))
     working = await stage.worker(stage.settings(**({} if protected else AFTER_MINUTES)))
     await until(lambda: len(working.recorder.events) == 10)
     await working.pause()
@@ -202,7 +202,7 @@ async def test_a_paused_position_that_retention_passes_is_neither_silent_nor_stu
     raised = watch_getmany(monkeypatch)
     if otherwise is not None:
         # Both ways lead through it: the watch, and the broker's refusal.
-        monkeypatch.setattr(Source, "_hold_back", lambda *_: None)
+        monkeypatch.setattr(Positions, "hold_back", lambda *_: None)
     if otherwise == "jumps":
         monkeypatch.setattr(
             clients,
@@ -356,7 +356,7 @@ async def test_a_topic_that_is_deleted_at_work_is_said_once_and_waited_for(stage
         await until(lambda: "does not exist any more" in (working.source.problem or ""))
         # The assignment that comes of it is empty, and no reason to say that all is well.
         await until(lambda: LogEvent.PARTITIONS_ASSIGNED in [line["event"] for line in lines])
-        await until(lambda: working.source._positioning is None or working.source._positioning.done())
+        await until(lambda: (finding := working.source._positions._finding) is None or finding.done())
         assert working.source.problem is not None
         await stage.create_again()
         await stage.produce(3)

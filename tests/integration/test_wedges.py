@@ -179,7 +179,7 @@ async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
         await until(heartbeat.done)
         await asyncio.to_thread(guarded.allow, *access)
         if protected:
-            await until(lambda: working.source._consumer not in (None, consumer) and working.partitions == {0})
+            await until(lambda: working.source._epochs.consumer not in (None, consumer) and working.partitions == {0})
             await stage.produce(3)
             await until(lambda: working.recorder.offsets() == [0, 1, 2])
             await until(lambda: committed(stage, 3))
