@@ -1,7 +1,8 @@
-"""Source: brings the events of our partitions, and commits what is complete.
+"""Source: brings the events of our partitions, and ends their epochs in order.
 
 It owns the consumer, which it can replace. Reading paths: `_poll` is the loop; `on_partitions_revoked` and
-`on_partitions_assigned` are a rebalance. `Epochs` has the ledgers and is back-pressure, `Positions` finds where they start.
+`on_partitions_assigned` are a rebalance. `Epochs` has the ledgers and is back-pressure, `Positions` finds where they start,
+`Commits` commits.
 """
 
 from __future__ import annotations
@@ -12,31 +13,23 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
-from aiokafka.errors import (
-    CommitFailedError,
-    ConsumerStoppedError,
-    IllegalStateError,
-    KafkaError,
-    NoOffsetForPartitionError,
-    OffsetMetadataTooLargeError,
-    OffsetOutOfRangeError,
-)
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from connector.event import Event
 from connector.kafka import clients, repairs, topics
+from connector.kafka.commits import Commits
 from connector.kafka.epochs import Epochs
 from connector.kafka.explanation import explain, is_denial
 from connector.kafka.positions import Positions
 from connector.lease import Lease
-from connector.ledger import Commit
 from connector.log_events import LogEvent
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from connector.kafka.positions import Opener
-    from connector.ledger import Ledger
+    from connector.ledger import Commit, Ledger
     from connector.metrics import Metrics
     from connector.settings import Settings
 
@@ -78,7 +71,7 @@ class Downstream(Protocol):
 
 
 class Source(ConsumerRebalanceListener):
-    """Brings the events of our partitions, and commits what is complete."""
+    """Brings the events of our partitions, and commits what is complete, unless transactions do."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
@@ -90,11 +83,10 @@ class Source(ConsumerRebalanceListener):
         self._epochs = Epochs(settings.buffer)
         self._positions = Positions(self._kafka, self._epochs, metrics, self._log, say=self._say, placed=self.gate)
         self._ending = asyncio.Lock()
-        self._commit_allowed = False
-        self._committing: asyncio.Task[None] | None = None
         self._heard = time.monotonic()
         self.lease = Lease(_LEASE * self._kafka.session_timeout)
         """Whether we may take ourselves for the owner of our partitions."""
+        self._commits = Commits(self._kafka, self._epochs, self.lease, metrics, self._log)
         self._said: str | None = None
         self._rival_until = 0.0
         self._stopping = False
@@ -102,7 +94,6 @@ class Source(ConsumerRebalanceListener):
         """Whether the group has given us an assignment, which may be empty."""
         self.problem: str | None = None
         """Why no events come, in a sentence; None while all is well."""
-        self._last_commit = time.monotonic()
 
     def attach(self, downstream: Downstream, transactions: Opener | None = None) -> None:
         """Name the pipeline that takes the events, and what commits their offsets when that is not the source."""
@@ -154,7 +145,7 @@ class Source(ConsumerRebalanceListener):
     @property
     def commit_age(self) -> float:
         """Seconds since all that was complete had been committed."""
-        return time.monotonic() - self._last_commit
+        return self._commits.age
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -167,7 +158,7 @@ class Source(ConsumerRebalanceListener):
                 wait = _RETRY[0]
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._poll(consumer))
-                    tasks.create_task(self._commit_regularly())
+                    tasks.create_task(self._commits.run())
                     tasks.create_task(self._positions.watch(consumer))
             except* (KafkaError, OSError, TimeoutError) as errors:
                 self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
@@ -324,7 +315,8 @@ class Source(ConsumerRebalanceListener):
             return
         self._epochs.begin(assigned)
         self.joined = True
-        self._commit_allowed = True
+        if self._transactions is None:
+            self._commits.allow()
         self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self._epochs.ledgers))
         finding = self._positions.find()
         # No heartbeat is sent while this listener runs, so it may take a part of the session only.
@@ -339,57 +331,14 @@ class Source(ConsumerRebalanceListener):
     async def _end_epochs(self, drain: float, *, lost: bool = False) -> None:
         """End every epoch within `drain` seconds."""
         async with self._ending:
-            self._commit_allowed = False
-            if self._committing is not None:
-                # Left alone, its retry would go out with the next generation, and move the next owner's offsets.
-                self._committing.cancel()
-                await asyncio.wait([self._committing])
+            may_commit = await self._commits.end()
             if self._epochs.ledgers and not lost:
                 end = time.monotonic() + drain
                 closing = min(_CLOSING, drain / 5)
                 await self._downstream.drain(end - closing, end - closing / 2)
-                if self._transactions is None:
-                    await self._commit(max(0.1, end - time.monotonic()))
+                if may_commit:
+                    await self._commits.commit(max(0.1, end - time.monotonic()))
             self._drop_epochs()
-
-    # -- commits -----------------------------------------------------------------------------------------------------
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._kafka.commit_interval)
-            if self._commit_allowed and self._transactions is None:
-                self._committing = asyncio.create_task(self._commit(self._kafka.request_timeout))
-                await asyncio.wait([self._committing])
-
-    async def _commit(self, limit: float) -> None:
-        """Commit what is due, within `limit` seconds; a failure is logged, and what is due stays due."""
-        consumer = self._epochs.consumer
-        due = {
-            tp: (ledger, commit) for tp, ledger in self._epochs.ledgers.items() if (commit := ledger.due) is not None
-        }
-        if consumer is None or not due:
-            self._last_commit = time.monotonic()
-            return
-        if not self.lease.holds(time.monotonic()):
-            return
-        try:
-            async with asyncio.timeout(limit):
-                try:
-                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
-                except OffsetMetadataTooLargeError:
-                    self._epochs.refuse_maps()
-                    due = {tp: (ledger, Commit(commit.offset)) for tp, (ledger, commit) in due.items()}
-                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
-        except (CommitFailedError, IllegalStateError) as error:
-            self._log.info(LogEvent.COMMIT_REFUSED, error=explain(error))
-        except Exception as error:  # noqa: BLE001 - whatever it was, the next commit has it all
-            self._metrics.commit_failures.inc()
-            self._log.warning(LogEvent.COMMIT_FAILED, error=explain(error))
-        else:
-            self._last_commit = time.monotonic()
-            for ledger, commit in due.values():
-                if not ledger.dropped:
-                    ledger.committed = commit
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -402,9 +351,7 @@ class Source(ConsumerRebalanceListener):
 
     async def _close_consumer(self, limit: float) -> None:
         consumer, self._epochs.consumer = self._epochs.consumer, None
-        self._commit_allowed = False
-        if self._committing is not None:
-            self._committing.cancel()
+        self._commits.cancel()
         self._drop_epochs()
         if consumer is not None:
             await repairs.stop_consumer(consumer, limit)

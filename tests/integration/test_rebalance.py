@@ -160,7 +160,7 @@ async def test_a_late_commit_never_moves_a_revoked_partition(
         end = Source._end_epochs
 
         async def end_epochs(self: Source, drain: float, *, lost: bool = False) -> None:
-            self._committing = None
+            self._commits._committing = None
             await end(self, drain, lost=lost)
 
         monkeypatch.setattr(Source, "_end_epochs", end_epochs)
@@ -174,8 +174,8 @@ async def test_a_late_commit_never_moves_a_revoked_partition(
     await until(lambda: len(first.recorder.events) == 10)
     first.recorder.hold = False
     first.recorder.complete(first.recorder.events)
-    await until(lambda: first.source._committing is not None and not first.source._committing.done())
-    late = first.source._committing
+    await until(lambda: (task := first.source._commits._committing) is not None and not task.done())
+    late = first.source._commits._committing
     assert late is not None
     generation = repairs.generation(first.consumer)
     second = stage.work(patient)
