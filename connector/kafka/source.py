@@ -1,44 +1,37 @@
-"""Source: brings the events of our partitions, and commits what is complete.
+"""Source: brings the events of our partitions, and ends their epochs in order.
 
-It owns the consumer, which it can replace, and the ledger of every epoch. Reading paths: `_poll` is the loop;
-`on_partitions_revoked` and `on_partitions_assigned` are a rebalance; `_position` decides where an epoch starts; `gate` is
-back-pressure.
+It owns the consumer, which it can replace. Reading paths: `_poll` is the loop; `on_partitions_revoked` and
+`on_partitions_assigned` are a rebalance. `Epochs` has the ledgers and is back-pressure, `Positions` finds where they start,
+`Commits` commits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
-from aiokafka.errors import (
-    CommitFailedError,
-    ConsumerStoppedError,
-    IllegalStateError,
-    KafkaError,
-    NoOffsetForPartitionError,
-    OffsetMetadataTooLargeError,
-    OffsetOutOfRangeError,
-    UnknownTopicOrPartitionError,
-)
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from connector.event import Event
 from connector.kafka import clients, repairs, topics
+from connector.kafka.commits import Commits
+from connector.kafka.epochs import Epochs
 from connector.kafka.explanation import explain, is_denial
+from connector.kafka.positions import Positions
 from connector.kafka.unreadable import Unreadable
 from connector.lease import Lease
-from connector.ledger import Commit, Ledger
 from connector.log import traceback_of
 from connector.log_events import LogEvent
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
+    from connector.kafka.positions import Opener
+    from connector.ledger import Commit
     from connector.metrics import Metrics
     from connector.settings import Settings
 
@@ -49,8 +42,6 @@ _FAILURES_BEFORE_REPLACEMENT = 5
 _RETRY = (0.2, 5.0)
 _RIVAL = 30.0
 """Seconds without another process of our `group_instance_id` after which it counts as gone."""
-_NOWHERE = 2**63 - 1
-"""Where we stood on a topic that was created again: beyond any offset of the topic that has its name."""
 _LEASE = 0.75
 """How much of the session time-out a heartbeat's answer is good for: what is sent on its evidence needs time to arrive."""
 _CLOSING = 2.0
@@ -81,16 +72,8 @@ class Downstream(Protocol):
         ...
 
 
-class Opener(Protocol):
-    """What commits offsets in transactions."""
-
-    async def open(self, ledgers: Iterable[Ledger]) -> None:
-        """Fence the former owners of these partitions, whose offsets may be read then."""
-        ...
-
-
-class Source(ConsumerRebalanceListener):
-    """Brings the events of our partitions, and commits what is complete."""
+class Source:
+    """Brings the events of our partitions, and commits what is complete, unless transactions do."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
@@ -99,22 +82,14 @@ class Source(ConsumerRebalanceListener):
         self._log = structlog.get_logger("connector.source")
         self._downstream: Downstream
         self._transactions: Opener | None = None
-        self._consumer: AIOKafkaConsumer | None = None
-        self._ledgers: dict[TopicPartition, Ledger] = {}
-        self._paused: set[TopicPartition] = set()
-        self._epochs = itertools.count(1)
+        self.epochs = Epochs(settings.buffer)
+        """The ledgers of our partitions."""
+        self._positions = Positions(self._kafka, self.epochs, metrics, self._log, say=self._say, placed=self.gate)
         self._ending = asyncio.Lock()
-        self._commit_allowed = False
-        self._maps_refused = False
-        self._committing: asyncio.Task[None] | None = None
-        self._positioning: asyncio.Task[None] | None = None
-        self._unreadable: dict[TopicPartition, int] = {}
-        self._starts: dict[TopicPartition, tuple[int | None, Commit | None]] = {}
         self._heard = time.monotonic()
         self.lease = Lease(_LEASE * self._kafka.session_timeout)
         """Whether we may take ourselves for the owner of our partitions."""
-        self._topic_id: Any = None
-        self._topic_missing = False
+        self._commits = Commits(self._kafka, self.epochs, self.lease, metrics, self._log)
         self._said: str | None = None
         self._rival_until = 0.0
         self._held_up: str | None = None
@@ -124,86 +99,36 @@ class Source(ConsumerRebalanceListener):
         """Whether the group has given us an assignment, which may be empty."""
         self.problem: str | None = None
         """Why no events come, in a sentence; None while all is well."""
-        self._last_commit = time.monotonic()
 
     def attach(self, downstream: Downstream, transactions: Opener | None = None) -> None:
         """Name the pipeline that takes the events, and what commits their offsets when that is not the source."""
         self._downstream = downstream
-        self._transactions = transactions
-
-    @property
-    def ledgers(self) -> Iterable[Ledger]:
-        """The ledgers of our partitions."""
-        return self._ledgers.values()
+        self._transactions = self._positions.transactions = transactions
 
     @property
     def cut_off(self) -> bool:
         """Whether the group coordinator has not answered for longer than a rebalance can keep it silent."""
         silent = time.monotonic() - self._heard
-        return self._consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
-
-    def lag(self) -> dict[int, float]:
-        """How many events of each of our partitions are not complete, as far as the broker has told its end."""
-        lags: dict[int, float] = {}
-        consumer = self._consumer
-        if consumer is None:
-            return lags
-        for tp, ledger in self._ledgers.items():
-            end, oldest = consumer.highwater(tp), ledger.oldest
-            first = oldest.offset if oldest is not None else repairs.position(consumer, tp)
-            if end is not None and first is not None and not ledger.positioning:
-                lags[tp.partition] = max(0, end - first)
-        return lags
-
-    def ages(self) -> dict[int, float]:
-        """Seconds since the delivery of each partition's oldest unfinished event."""
-        now = time.monotonic()
-        return {
-            ledger.partition: now - ledger.oldest.arrived if ledger.oldest is not None else 0.0
-            for ledger in self.ledgers
-        }
-
-    def oldest(self) -> dict[int, float]:
-        """The offset of each partition's oldest unfinished event, where there is one."""
-        return {ledger.partition: ledger.oldest.offset for ledger in self.ledgers if ledger.oldest is not None}
+        return self.epochs.consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """What the group has committed of a partition; raises KafkaError."""
-        if self._consumer is None:
+        if self.epochs.consumer is None:
             raise ConsumerStoppedError
-        return (await repairs.committed(self._consumer, [partition]))[partition]
-
-    @property
-    def owes(self) -> bool:
-        """Whether there are events to work on: delivered and not complete, or readable at the broker and not fetched."""
-        return any(
-            ledger.unfinished or ledger.positioning or (tp not in self._paused and self._readable(tp))
-            for tp, ledger in self._ledgers.items()
-        )
-
-    def _readable(self, tp: TopicPartition) -> bool:
-        """Whether the broker has told of events behind our position; those of open transactions do not count."""
-        consumer = self._consumer
-        if consumer is None:
-            return False
-        end, position = consumer.last_stable_offset(tp), repairs.position(consumer, tp)
-        return end is not None and position is not None and position < end
+        return (await repairs.committed(self.epochs.consumer, [partition]))[partition]
 
     def state(self) -> dict[str, object]:
         """What it is doing, for a person who must find out why nothing moves."""
         return {
             "joined": self.joined,
             "owner": self.lease.holds(time.monotonic()),
-            "paused": sorted(tp.partition for tp in self._paused),
-            "lag": self.lag(),
-            "unfinished": {tp.partition: ledger.unfinished for tp, ledger in self._ledgers.items()},
-            "oldest": self.oldest(),
+            **self.epochs.state(),
         }
 
     @property
     def commit_age(self) -> float:
         """Seconds since all that was complete had been committed."""
-        return time.monotonic() - self._last_commit
+        return self._commits.age
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -216,8 +141,8 @@ class Source(ConsumerRebalanceListener):
                 wait = _RETRY[0]
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._poll(consumer))
-                    tasks.create_task(self._commit_regularly())
-                    tasks.create_task(self._watch_topic(consumer))
+                    tasks.create_task(self._commits.run())
+                    tasks.create_task(self._positions.watch(consumer))
             except* (KafkaError, OSError, TimeoutError) as errors:
                 self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
             except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
@@ -265,18 +190,16 @@ class Source(ConsumerRebalanceListener):
 
     async def _start(self) -> AIOKafkaConsumer:
         found = await self.find_topics()
-        self._topic_id = found[self._kafka.input_topic].id
-        self._topic_missing = False
-        self._maps_refused = False
+        self._positions.expect(found[self._kafka.input_topic].id)
         consumer = clients.consumer(self._settings)
-        self._consumer = consumer
+        self.epochs.use(consumer)
         self._heard = time.monotonic()
         async with asyncio.timeout(2 * self._kafka.request_timeout):
             await consumer.start()
         repairs.keep_poll_detection(consumer)
         repairs.on_coordinator_answer(consumer, self._note_answer)
         repairs.on_rival(consumer, self._note_rival)
-        consumer.subscribe([self._kafka.input_topic], listener=self)
+        consumer.subscribe([self._kafka.input_topic], listener=_Listener(self))
         return consumer
 
     def _note_answer(self, answer: Any, asked: float) -> None:
@@ -305,7 +228,7 @@ class Source(ConsumerRebalanceListener):
                 # Never under a time limit of ours: a cancelled getmany may leave what it took undelivered.
                 fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
-                self._hold_back(_partitions_of(error))
+                self._positions.hold_back(_partitions_of(error))
                 continue
             except ConsumerStoppedError:
                 return
@@ -330,13 +253,13 @@ class Source(ConsumerRebalanceListener):
         """Deliver what was fetched; no await stands between `getmany` and here."""
         now = time.monotonic()
         for tp, records in fetched.items():
-            ledger = self._ledgers.get(tp)
+            ledger = self.epochs.ledgers.get(tp)
             if ledger is None:
                 # Fetched before our listener ran: never dropped, read again once the epoch has begun.
                 consumer.pause(tp)
                 consumer.seek(tp, records[0].offset)
                 continue
-            events = []
+            events, skipped = [], ledger.skipped
             for record in records:
                 key, value, headers = record.key, record.value, record.headers
                 size = (len(key) if key else 0) + (len(value) if value else 0)
@@ -345,318 +268,93 @@ class Source(ConsumerRebalanceListener):
                 event = Event(ledger, record.offset, key, value, headers, record.timestamp, now, size)
                 if ledger.deliver(event):
                     events.append(event)
+            if ledger.skipped > skipped:
+                self._metrics.skipped.inc(ledger.skipped - skipped)
             if events:
                 self._metrics.events.inc(len(events))
                 self._downstream.deliver(events)
 
     def gate(self) -> None:
-        """Pause the partitions that are over their share of the buffer, and resume those that are well below it."""
-        consumer, count = self._consumer, len(self._ledgers)
-        if consumer is None or not count:
-            return
-        buffer, consuming = self._settings.buffer, self._downstream.consuming
-        events, size, span = buffer.max_events / count, buffer.max_bytes / count, buffer.max_uncommitted
-        for tp, ledger in self._ledgers.items():
-            if ledger.positioning or tp in self._unreadable:
-                continue
-            # Prefetched events are thrown away by a pause, so the way back is wide.
-            scale = 0.5 if tp in self._paused else 1.0
-            over = (
-                not consuming
-                or ledger.unfinished > events * scale
-                or ledger.bytes > size * scale
-                or ledger.uncommittable > span * scale
-            )
-            if over is not (tp in self._paused):
-                self._pause(consumer, tp) if over else self._resume(consumer, tp)
-
-    def _pause(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
-        with contextlib.suppress(IllegalStateError):
-            consumer.pause(tp)
-            self._paused.add(tp)
-
-    def _resume(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
-        with contextlib.suppress(IllegalStateError):
-            consumer.resume(tp)
-            self._paused.discard(tp)
+        """Pause what must not be fetched at present, and resume what may be."""
+        self.epochs.gate(consuming=self._downstream.consuming, unreadable=self._positions.unreadable)
 
     # -- a rebalance -------------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give our partitions up: finish what is being called, publish and commit it; nothing of it when they are lost."""
-        consumer = self._consumer
+        consumer = self.epochs.consumer
         lost = consumer is not None and repairs.generation(consumer) < 0
-        if self._ledgers:
+        if self.epochs.ledgers:
             self._log.info(
-                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self._ledgers)
+                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self.epochs.ledgers)
             )
         try:
             await self._end_epochs(self._kafka.revoke_drain, lost=lost)
         except Exception:  # noqa: BLE001 - aiokafka would swallow it, and go on
             self._log.exception(LogEvent.REBALANCE_FAILED)
         finally:
-            self._drop_ledgers()
+            self._drop_epochs()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin an epoch for each partition: ledger, pause and a placeholder position before the first await."""
-        self._drop_ledgers()
+        self._drop_epochs()
         if self._stopping:
             return
-        self._begin_epochs(assigned)
+        self.epochs.begin(assigned)
         self.joined = True
-        self._commit_allowed = True
-        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self._ledgers))
-        self._positioning = asyncio.create_task(self._position())
+        if self._transactions is None:
+            self._commits.allow()
+        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self.epochs.ledgers))
+        finding = self._positions.find()
         # No heartbeat is sent while this listener runs, so it may take a part of the session only.
-        await asyncio.wait([self._positioning], timeout=self._kafka.session_timeout / 4)
+        await asyncio.wait([finding], timeout=self._kafka.session_timeout / 4)
 
-    def _begin_epochs(self, partitions: Iterable[TopicPartition]) -> None:
-        """Start with a ledger that is positioning, nothing fetched, and no position that aiokafka could look for itself."""
-        consumer = self._consumer
-        assert consumer is not None
-        for tp in partitions:
-            self._ledgers[tp] = ledger = Ledger(tp.topic, tp.partition, next(self._epochs))
-            ledger.maps_refused = self._maps_refused
-            with contextlib.suppress(IllegalStateError):
-                consumer.pause(tp)
-                consumer.seek(tp, 0)
-            self._paused.add(tp)
-
-    def _hold_back(self, partitions: Iterable[TopicPartition]) -> None:
-        """Pause partitions that cannot be read where we stand, until `_place` has found where to go on."""
-        for tp in partitions:
-            if tp in self._ledgers and self._consumer is not None:
-                self._unreadable.setdefault(tp, self._ledgers[tp].next_offset or 0)
-                self._pause(self._consumer, tp)
-        if self._positioning is None or self._positioning.done():
-            self._positioning = asyncio.create_task(self._position())
-
-    def _drop_ledgers(self) -> None:
-        if self._positioning is not None:
-            self._positioning.cancel()
-            self._positioning = None
-        if self._ledgers:
-            for ledger in self._ledgers.values():
-                ledger.drop()
-            self._ledgers.clear()
-            self._paused.clear()
-            self._unreadable.clear()
-            self._starts.clear()
+    def _drop_epochs(self) -> None:
+        self._positions.forget()
+        if self.epochs.ledgers:
+            self.epochs.drop()
             self._downstream.forget()
 
     async def _end_epochs(self, drain: float, *, lost: bool = False) -> None:
         """End every epoch within `drain` seconds."""
         async with self._ending:
-            self._commit_allowed = False
-            if self._committing is not None:
-                # Left alone, its retry would go out with the next generation, and move the next owner's offsets.
-                self._committing.cancel()
-                await asyncio.wait([self._committing])
-            if self._ledgers and not lost:
+            may_commit = await self._commits.end()
+            if self.epochs.ledgers and not lost:
                 end = time.monotonic() + drain
                 closing = min(_CLOSING, drain / 5)
                 await self._downstream.drain(end - closing, end - closing / 2)
-                if self._transactions is None:
-                    await self._commit(max(0.1, end - time.monotonic()))
-            self._drop_ledgers()
-
-    # -- where an epoch starts ---------------------------------------------------------------------------------------
-
-    async def _position(self) -> None:
-        """Place every ledger that is positioning, trying again for as long as Kafka does not say where."""
-        wait, longest = _RETRY
-        while waiting := {tp for tp, ledger in self._ledgers.items() if ledger.positioning} | set(self._unreadable):
-            try:
-                if self._transactions is not None:
-                    await self._transactions.open([self._ledgers[tp] for tp in waiting])
-                async with asyncio.timeout(self._kafka.request_timeout):
-                    await self._place(waiting)
-            except (KafkaError, OSError, TimeoutError) as error:
-                self._say(f"the offsets of {self._kafka.group_id} cannot be read: {explain(error)}; trying again")
-            except Exception as error:  # noqa: BLE001 - left alone, the partitions would stay paused for ever
-                self._log.exception(LogEvent.SOURCE_FAILED)
-                self._say(f"no position was found: {error!r}; trying again")
-            if waiting & set(self._unreadable) or any(self._ledgers[tp].positioning for tp in waiting):
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, longest)
-        # A topic that is gone leaves nothing to place, and is no less missing.
-        if not self._topic_missing:
-            self._say(None)
-
-    async def _place(self, waiting: set[TopicPartition]) -> None:
-        """Find the position of each of these partitions, where there is one, and let it be fetched."""
-        consumer = self._consumer
-        assert consumer is not None
-        topic = self._kafka.input_topic
-        found = (await topics.describe(repairs.client(consumer), [topic])).get(topic)
-        if found is None:
-            raise UnknownTopicOrPartitionError(topic)
-        # The group's offsets may be those of an earlier topic of that name, which broker and group do not tell apart.
-        if found.id != self._topic_id:
-            self._unreadable.update(dict.fromkeys(self._ledgers, _NOWHERE))
-            waiting |= set(self._ledgers)
-        everything = {TopicPartition(topic, number) for number in range(found.partitions)} | waiting
-        committed = await repairs.committed(consumer, everything)
-        known_group = any(commit is not None for commit in committed.values())
-        open_ended = [tp for tp in waiting if committed[tp] is None or tp in self._unreadable]
-        begins = await consumer.beginning_offsets(open_ended) if open_ended else {}
-        ends = await consumer.end_offsets(open_ended) if open_ended else {}
-        for tp in waiting:
-            if tp in self._unreadable:
-                position = self._go_on(tp, committed[tp], begins[tp], ends[tp])
-            else:
-                position, commit = self._starts.pop(tp, (None, committed[tp]))
-                if position is None and commit is not None:
-                    position = commit.offset
-                if position is None:
-                    position = self._policy_new(tp, begins[tp], ends[tp], known_group=known_group)
-                if position is not None:
-                    self._ledgers[tp].place(position, commit)
-            if position is not None:
-                self._unreadable.pop(tp, None)
-                consumer.seek(tp, position)
-        self._topic_id = found.id
-        self.gate()
-
-    def _policy_new(self, tp: TopicPartition, begin: int, end: int, *, known_group: bool) -> int | None:
-        """The first position of a partition that the group has never committed; None to stay where we are."""
-        policy = self._kafka.auto_offset_reset
-        if known_group:
-            # A new partition of a topic that the group works on: its first events are as good as any.
-            self._log.info(LogEvent.PARTITION_NEW, topic=tp.topic, partition=tp.partition, offset=begin)
-            return begin
-        if policy == "fail":
-            self._say(
-                f"group {self._kafka.group_id} has no committed offset for {tp.topic}/{tp.partition}, and "
-                "kafka.auto_offset_reset is fail: commit one, or set earliest or latest"
-            )
-            return None
-        position = begin if policy == "earliest" else end
-        self._log.info(LogEvent.POSITION_CHOSEN, topic=tp.topic, partition=tp.partition, offset=position, reason=policy)
-        return position
-
-    def _go_on(self, tp: TopicPartition, committed: Commit | None, begin: int, end: int) -> int | None:
-        """Where a partition goes on that cannot be read where we stood; None to stay, or when another epoch was begun."""
-        stood, ledger = self._unreadable[tp], self._ledgers[tp]
-        if begin <= stood <= end:
-            return stood
-        if self._kafka.auto_offset_reset == "fail":
-            if committed is None or committed.offset == stood or not begin <= committed.offset <= end:
-                self._say(
-                    f"{tp.topic}/{tp.partition} has events {begin} to {end}, but not what we stood at, and "
-                    "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest"
-                )
-                return None
-            self._begin_again(tp, committed.offset, committed)
-            return None
-        if stood < begin:
-            # What was delivered before is still ours to answer, so the epoch goes on.
-            self._metrics.lost_to_retention.inc(begin - stood)
-            self._log.error(
-                LogEvent.LOST_TO_RETENTION, topic=tp.topic, partition=tp.partition, offset=stood, lost=begin - stood
-            )
-            ledger.place(begin, ledger.committed)
-            return begin
-        self._metrics.topics_recreated.inc()
-        self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
-        self._begin_again(tp, begin, None)
-        return None
-
-    def _begin_again(self, tp: TopicPartition, position: int, committed: Commit | None) -> None:
-        """Begin another epoch there; events of the old one are answered all the same, but say nothing about offsets.
-
-        It is placed at the next turn of `_position`, which opens its transactions first.
-        """
-        self._ledgers[tp].drop()
-        self._begin_epochs([tp])
-        del self._unreadable[tp]
-        self._starts[tp] = position, committed
-
-    async def _watch_topic(self, consumer: AIOKafkaConsumer) -> None:
-        """Notice what a paused partition does not: a topic that was created again, and retention that passed us."""
-        topic = self._kafka.input_topic
-        while True:
-            await asyncio.sleep(self._kafka.metadata_max_age)
-            if self._stopping:
-                # A client that is closed would open another connection, and nobody would close that one.
-                return
-            placed = {tp: ledger for tp, ledger in self._ledgers.items() if not ledger.positioning}
-            try:
-                async with asyncio.timeout(self._kafka.request_timeout):
-                    found = (await topics.describe(repairs.client(consumer), [topic])).get(topic)
-                    begins = await consumer.beginning_offsets(placed) if placed and found is not None else {}
-            except (KafkaError, OSError, TimeoutError):
-                continue
-            if found is None:
-                self._topic_missing = True
-                self._say(f"topic {topic} does not exist any more: create it, and work goes on")
-                continue
-            if self._topic_missing:
-                self._topic_missing = False
-                self._say(None)
-            placed = {tp: ledger for tp, ledger in placed.items() if self._ledgers.get(tp) is ledger}
-            passed = [tp for tp, ledger in placed.items() if begins[tp] > (ledger.next_offset or 0)]
-            self._hold_back(list(placed) if found.id != self._topic_id else passed)
-
-    # -- commits -----------------------------------------------------------------------------------------------------
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._kafka.commit_interval)
-            if self._commit_allowed and self._transactions is None:
-                self._committing = asyncio.create_task(self._commit(self._kafka.request_timeout))
-                await asyncio.wait([self._committing])
-
-    async def _commit(self, limit: float) -> None:
-        """Commit what is due, within `limit` seconds; a failure is logged, and what is due stays due."""
-        consumer = self._consumer
-        due = {tp: (ledger, commit) for tp, ledger in self._ledgers.items() if (commit := ledger.due) is not None}
-        if consumer is None or not due:
-            self._last_commit = time.monotonic()
-            return
-        if not self.lease.holds(time.monotonic()):
-            return
-        try:
-            async with asyncio.timeout(limit):
-                try:
-                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
-                except OffsetMetadataTooLargeError:
-                    self._give_up_maps()
-                    due = {tp: (ledger, Commit(commit.offset)) for tp, (ledger, commit) in due.items()}
-                    await consumer.commit({tp: OffsetAndMetadata(*commit) for tp, (_, commit) in due.items()})
-        except (CommitFailedError, IllegalStateError) as error:
-            self._log.info(LogEvent.COMMIT_REFUSED, error=explain(error))
-        except Exception as error:  # noqa: BLE001 - whatever it was, the next commit has it all
-            self._metrics.commit_failures.inc()
-            self._log.warning(LogEvent.COMMIT_FAILED, error=explain(error))
-        else:
-            self._last_commit = time.monotonic()
-            for ledger, commit in due.values():
-                if not ledger.dropped:
-                    ledger.committed = commit
-
-    def _give_up_maps(self) -> None:
-        """Commit offsets alone from here on, since the brokers are set to take less metadata than a map."""
-        self._maps_refused = True
-        for ledger in self._ledgers.values():
-            ledger.maps_refused = True
+                if may_commit:
+                    await self._commits.commit(max(0.1, end - time.monotonic()))
+            self._drop_epochs()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     async def stop(self, drain: float, limit: float) -> None:
         """End every epoch within `drain` seconds, then leave the group within `limit` more."""
         self._stopping = True
+        self._positions.stop()
         await self._end_epochs(drain)
         await self._close_consumer(limit)
 
     async def _close_consumer(self, limit: float) -> None:
-        consumer, self._consumer = self._consumer, None
-        self._commit_allowed = False
-        if self._committing is not None:
-            self._committing.cancel()
-        self._drop_ledgers()
+        consumer, self.epochs.consumer = self.epochs.consumer, None
+        self._commits.cancel()
+        self._drop_epochs()
         if consumer is not None:
             await repairs.stop_consumer(consumer, limit)
+
+
+class _Listener(ConsumerRebalanceListener):
+    """What aiokafka calls in a rebalance; apart, because its class has no types, and nothing that inherits it is checked."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._source.on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._source.on_partitions_assigned(assigned)
 
 
 def _partitions_of(error: KafkaError) -> list[TopicPartition]:

@@ -18,9 +18,10 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 
 from connector import offset_map
 from connector.kafka import clients, repairs, topics
-from connector.kafka.source import Source
+from connector.kafka.positions import Positions
 from connector.ledger import Commit
 from connector.log_events import LogEvent
+from connector.position import PositionPolicy
 from tests.integration.stage import Gate, Stage, Working, committed_is, until
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ async def test_a_topic_created_again_while_paused_is_read_from_its_beginning(
     await stage.create()
     await stage.produce(10)
     if not protected:
-        monkeypatch.setattr(Source, "_watch_topic", lambda *_: asyncio.sleep(3600))
+        monkeypatch.setattr(Positions, "watch", lambda *_: asyncio.sleep(3600))
     working = await stage.worker(stage.settings(**({} if protected else AFTER_MINUTES)))
     await until(lambda: len(working.recorder.events) == 10)
     await working.pause()
@@ -201,7 +202,7 @@ async def test_a_paused_position_that_retention_passes_is_neither_silent_nor_stu
     raised = watch_getmany(monkeypatch)
     if otherwise is not None:
         # Both ways lead through it: the watch, and the broker's refusal.
-        monkeypatch.setattr(Source, "_hold_back", lambda *_: None)
+        monkeypatch.setattr(Positions, "hold_back", lambda *_: None)
     if otherwise == "jumps":
         monkeypatch.setattr(
             clients,
@@ -314,9 +315,9 @@ async def test_a_partition_that_is_added_starts_at_its_beginning(
 ) -> None:
     await stage.create()
     if not protected:
-        choose = Source._policy_new
+        choose = PositionPolicy.first
         monkeypatch.setattr(
-            Source, "_policy_new", lambda self, *args, known_group: choose(self, *args, known_group=False)
+            PositionPolicy, "first", lambda self, *args, known_group: choose(self, *args, known_group=False)
         )
     working = await stage.worker(stage.settings(auto_offset_reset="latest"))
     await until(lambda: committed_is(stage, 0))
@@ -355,7 +356,7 @@ async def test_a_topic_that_is_deleted_at_work_is_said_once_and_waited_for(stage
         await until(lambda: "does not exist any more" in (working.source.problem or ""))
         # The assignment that comes of it is empty, and no reason to say that all is well.
         await until(lambda: LogEvent.PARTITIONS_ASSIGNED in [line["event"] for line in lines])
-        await until(lambda: working.source._positioning is None or working.source._positioning.done())
+        await until(lambda: (finding := working.source._positions._finding) is None or finding.done())
         assert working.source.problem is not None
         await stage.create_again()
         await stage.produce(3)
@@ -376,7 +377,7 @@ async def all_but_the_first_complete(stage: Stage, count: int) -> Working:
     working.recorder.hold = True
     await until(lambda: len(working.recorder.events) == count)
     working.recorder.complete(working.recorder.events[1:])
-    await until(lambda: all(ledger.due is None for ledger in working.source.ledgers))
+    await until(lambda: all(ledger.due is None for ledger in working.source.epochs.ledgers.values()))
     return working
 
 
@@ -396,7 +397,7 @@ async def test_a_broker_that_takes_less_metadata_gets_the_offsets_alone(
     monkeypatch.setattr(offset_map, "encode", lambda *_: "c1:" + "A" * 5000)
     first = await all_but_the_first_complete(stage, 50)
     assert await stage.committed() == 0
-    assert all(ledger.maps_refused for ledger in first.source.ledgers)
+    assert all(ledger.maps_refused for ledger in first.source.epochs.ledgers.values())
     assert first.count("commit_failures") == 0
     await first.stop()
     working = stage.work()

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import GroupLoadInProgressError, KafkaError
 
 from connector.kafka import repairs
+from connector.kafka.epochs import Epochs
 from connector.kafka.source import Source
 from connector.log_events import LogEvent
 from tests.integration.stage import Gate, Stage, committed_is, until
@@ -47,19 +48,18 @@ async def test_nothing_is_delivered_before_the_position_is_known(
 ) -> None:
     await stage.produce(20)
     await stage.commit(10)
-    gate, begin = Gate(monkeypatch), Source._begin_epochs
+    gate, begin = Gate(monkeypatch), Epochs.begin
 
-    def begin_epochs(self: Source, partitions: Iterable[TopicPartition]) -> None:
+    def begin_epochs(self: Epochs, partitions: Iterable[TopicPartition]) -> None:
         partitions = list(partitions)
         begin(self, partitions)
         for tp in partitions:
             if not paused:
-                assert self._consumer is not None
-                self._resume(self._consumer, tp)
+                self.resume(tp)
             if not positioning:
-                self._ledgers[tp].place(0, None)
+                self.ledgers[tp].place(0, None)
 
-    monkeypatch.setattr(Source, "_begin_epochs", begin_epochs)
+    monkeypatch.setattr(Epochs, "begin", begin_epochs)
     working = stage.work()
     await until(lambda: working.source.joined)
     if not positioning:
@@ -110,12 +110,12 @@ async def test_events_of_a_partition_without_ledger_are_sought_back_and_not_drop
         deliver = Source._deliver
 
         def dropping(self: Source, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
-            deliver(self, consumer, {tp: records for tp, records in fetched.items() if tp in self._ledgers})
+            deliver(self, consumer, {tp: records for tp, records in fetched.items() if tp in self.epochs.ledgers})
 
         monkeypatch.setattr(Source, "_deliver", dropping)
     working = await stage.worker(stage.settings(auto_offset_reset="earliest"))
     tp = TopicPartition(stage.topic, 0)
-    ledger = working.source._ledgers.pop(tp)
+    ledger = working.source.epochs.ledgers.pop(tp)
     await stage.produce(5)
     if protected:
         await until(lambda: tp in working.consumer.paused())
@@ -123,7 +123,7 @@ async def test_events_of_a_partition_without_ledger_are_sought_back_and_not_drop
     else:
         await until(lambda: repairs.position(working.consumer, tp) == 5)
     assert working.recorder.events == []
-    working.source._ledgers[tp] = ledger
+    working.source.epochs.ledgers[tp] = ledger
     working.consumer.resume(tp)
     await stage.produce(5)
     await until(lambda: working.recorder.offsets()[-1:] == [9])
@@ -160,12 +160,12 @@ async def test_a_late_commit_never_moves_a_revoked_partition(
         end = Source._end_epochs
 
         async def end_epochs(self: Source, drain: float, *, lost: bool = False) -> None:
-            self._committing = None
+            self._commits._committing = None
             await end(self, drain, lost=lost)
 
         monkeypatch.setattr(Source, "_end_epochs", end_epochs)
     first = await stage.worker(patient)
-    await until(lambda: all(ledger.due is None for ledger in first.source.ledgers))
+    await until(lambda: all(ledger.due is None for ledger in first.source.epochs.ledgers.values()))
     sent, may_pass = await failing_commits(first.coordinator, monkeypatch)
     # Complete at once, so that the commit is about both partitions, whichever will move.
     first.recorder.hold = True
@@ -174,8 +174,8 @@ async def test_a_late_commit_never_moves_a_revoked_partition(
     await until(lambda: len(first.recorder.events) == 10)
     first.recorder.hold = False
     first.recorder.complete(first.recorder.events)
-    await until(lambda: first.source._committing is not None and not first.source._committing.done())
-    late = first.source._committing
+    await until(lambda: (task := first.source._commits._committing) is not None and not task.done())
+    late = first.source._commits._committing
     assert late is not None
     generation = repairs.generation(first.consumer)
     second = stage.work(patient)
@@ -279,8 +279,8 @@ async def test_offsets_that_cannot_be_read_for_long_cost_no_membership(
 
     async def waiting_for_positions(self: Source, assigned: Iterable[TopicPartition]) -> None:
         await assigned_listener(self, assigned)
-        if self._positioning is not None:
-            await asyncio.wait([self._positioning])
+        if self._positions._finding is not None:
+            await asyncio.wait([self._positions._finding])
 
     if not protected:
         monkeypatch.setattr(Source, "on_partitions_assigned", waiting_for_positions)
@@ -322,7 +322,7 @@ async def test_a_joiner_waits_in_peace_for_a_drain_that_is_shorter_than_its_requ
     first.recorder.draining = lambda: asyncio.sleep(drain)
     second = stage.work()
     dead = 0
-    await until(lambda: second.source._consumer is not None and second.consumer._coordinator is not None)
+    await until(lambda: second.source.epochs.consumer is not None and second.consumer._coordinator is not None)
     coordinator_dead = second.coordinator.coordinator_dead
 
     def count() -> None:

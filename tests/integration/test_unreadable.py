@@ -122,7 +122,7 @@ async def test_an_event_is_delivered_whatever_the_names_of_its_headers(
         await until(lambda: working.source.problem == "the Kafka consumer failed: UnicodeDecodeError; replacing it")
         assert not {6, 7, 8} & set(working.recorder.offsets())
         return
-    await until(lambda: working.source._consumer is not None)
+    await until(lambda: working.source.epochs.consumer is not None)
     consumer = working.consumer
     await until(lambda: len(working.recorder.events) >= 18)
     assert working.recorder.offsets() == list(range(13))

@@ -77,7 +77,7 @@ async def test_a_consumer_that_is_stopped_in_silence_ends_in_time_and_sends_noth
                     connection.close()
         if state in ("committing", "connecting"):
             working.recorder.complete(working.recorder.events[1:])
-            await until(lambda: working.source._committing is not None and not working.source._committing.done())
+            await until(lambda: (task := working.source._commits._committing) is not None and not task.done())
         if state == "joining":
             coordinator.request_rejoin()
             await until(lambda: coordinator._performed_join_prepare)
@@ -179,7 +179,7 @@ async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
         await until(heartbeat.done)
         await asyncio.to_thread(guarded.allow, *access)
         if protected:
-            await until(lambda: working.source._consumer not in (None, consumer) and working.partitions == {0})
+            await until(lambda: working.source.epochs.consumer not in (None, consumer) and working.partitions == {0})
             await stage.produce(3)
             await until(lambda: working.recorder.offsets() == [0, 1, 2])
             await until(lambda: committed(stage, 3))
