@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog.testing
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, OffsetAndMetadata, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.protocol.transaction import EndTxnRequest, TxnOffsetCommitRequest
+from aiokafka.protocol.transaction import EndTxnRequest, InitProducerIdRequest, TxnOffsetCommitRequest
 
+from connector.kafka import repairs
+from connector.kafka.source import Source
 from connector.kafka.transactions import Transactions
 from connector.kafka.transactor import Transactor
 from connector.ledger import Commit, Ledger
@@ -29,6 +33,7 @@ from tests.integration.answering import (
     committed_records,
     each,
     exactly_once,
+    result,
     sources,
 )
 from tests.integration.stage import Stage, committed_is, endless_lease, until
@@ -96,6 +101,11 @@ async def works_on(stage: Stage, working: Answering, count: int) -> None:
     upstream = working.upstream
     await until(lambda: len(upstream.offsets()) >= count)
     await until(lambda: committed_is(stage, count), limit=30)
+
+
+async def all_committed(stage: Stage, offset: int, partitions: int) -> bool:
+    """Whether the group has this offset of every partition."""
+    return [await stage.committed(number) for number in range(partitions)] == [offset] * partitions
 
 
 # -- 3: a send that fails inside a transaction -------------------------------------------------------------------------
@@ -309,3 +319,253 @@ async def test_a_former_owner_never_publishes_and_never_moves_the_group_back(
 async def has_duplicates(stage: Stage) -> bool:
     got = await sources(stage)
     return len(got) > len(set(got))
+
+
+# -- a zombie's transaction while the partition is taken over ----------------------------------------------------------
+
+
+@both
+async def test_producers_start_before_the_offsets_are_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    await stage.produce(8)
+    await stage.commit(0)
+    zombie = rival(stage)
+    await zombie.start()
+    stage.stack.push_async_callback(zombie.stop)
+    await zombie.begin_transaction()
+    for offset in range(5):
+        await zombie.send_and_wait(stage.output, f"{stage.topic}/0/{offset}".encode(), partition=0)
+    await zombie.send_offsets_to_transaction({TopicPartition(stage.topic, 0): OffsetAndMetadata(5, "")}, stage.group)
+    place, opening, placed = Source._place, Transactions.open, asyncio.Event()
+
+    async def placed_too_late(self: Source, waiting: set[TopicPartition]) -> None:
+        await place(self, waiting)
+        with suppress(ProducerFenced):
+            await zombie.commit_transaction()
+        placed.set()
+
+    async def opened_too_late(self: Transactions, ledgers: Iterable[Ledger]) -> None:
+        late.append(asyncio.create_task(opened_when_placed(self, list(ledgers))))
+
+    async def opened_when_placed(self: Transactions, ledgers: list[Ledger]) -> None:
+        await placed.wait()
+        await opening(self, ledgers)
+
+    late: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(Source, "_place", placed_too_late)
+    if not protected:
+        monkeypatch.setattr(Transactions, "open", opened_too_late)
+    working = await answering(stage, hold=True)
+    await until(lambda: len(working.upstream.events) == 8)
+    await until(placed.is_set)
+    await asyncio.gather(*late)
+    working.upstream.answer(working.upstream.events)
+    await until(lambda: committed_is(stage, 8))
+    assert await sources(stage) == (each(8) if protected else each(5) + each(8))
+
+
+async def test_a_start_that_fails_ends_those_that_were_begun_with_it(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, tries = Transactor.start, [0, 0]
+
+    async def failing(self: Transactor) -> None:
+        number = self.partition.partition
+        tries[number] += 1
+        if tries[number] == 1 and number == 0:
+            raise KafkaError("injected")
+        if tries[number] == 1:
+            # It goes on for longer than it takes to try again.
+            await asyncio.sleep(1)
+        await start(self)
+
+    monkeypatch.setattr(Transactor, "start", failing)
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create(partitions=2)
+        with structlog.testing.capture_logs() as lines:
+            working = await answering(stage)
+            await until(lambda: working.partitions == {0, 1})
+            for partition in (0, 1):
+                await stage.produce(5, partition)
+            await until(lambda: all_committed(stage, 5, 2))
+        assert tries == [2, 1]
+        assert LogEvent.FENCED not in [line["event"] for line in lines]
+        assert sorted(await sources(stage)) == each(5) + each(5, 1)
+
+
+# -- 15: a connection that is closed while a coordinator is looked for -------------------------------------------------
+
+
+@pytest.mark.parametrize("lookup", ["group", "transaction"])
+async def test_a_connection_closed_while_a_coordinator_is_looked_for_loses_and_doubles_nothing(
+    stage: Stage, lookup: str
+) -> None:
+    working = await answering(stage)
+    first = working.producer()
+
+    async def closed(send: Callable[[], Awaitable[Any]]) -> Any:
+        answer = asyncio.ensure_future(send())
+        await asyncio.sleep(0)
+        for connection in list(first.client._conns.values()):
+            connection.close()
+        return await answer
+
+    async def forgetting(send: Callable[[], Awaitable[Any]]) -> Any:
+        # So that the end of the transaction looks for its coordinator.
+        first._sender._coordinators.clear()
+        return await send()
+
+    if lookup == "transaction":
+        Interception(first, TxnOffsetCommitRequest, forgetting)
+    else:
+        first._sender._coordinators.clear()
+    met = Interception(first, FindCoordinatorRequest, closed).met
+    await stage.produce(5)
+    await works_on(stage, working, 5)
+    assert met.is_set()
+    await stage.produce(5)
+    await works_on(stage, working, 10)
+    assert working.producer() is not first
+    assert await sources(stage) == each(10)
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "learned"])
+async def test_a_result_that_is_too_large_is_dead_lettered_and_its_neighbours_are_published(
+    stage: Stage, known: bool
+) -> None:
+    if known:
+        await stage.configure(stage.output, {"max.message.bytes": "2000"})
+    working = await answering(stage, hold=True)
+    if not known:
+        await stage.configure(stage.output, {"max.message.bytes": "2000"})
+    await stage.produce(30)
+    await until(lambda: len(working.upstream.events) == 30)
+    working.upstream.values[20] = b"x" * 5000
+    failed_before = transactions_of(working, "failed")
+    working.upstream.answer(working.upstream.events)
+    await works_on(stage, working, 30)
+    assert await sources(stage) == each(20) + each(30, first=21)
+    (letter,) = await committed_records(stage.servers, stage.letters)
+    assert dict(letter.headers)["inference-source"].decode() == f"{stage.topic}/0/20"
+    assert (transactions_of(working, "failed") == failed_before) is known
+    if known:
+        # The position, and all of it in one transaction.
+        assert transactions_of(working, "committed") == 2
+
+
+def transactions_of(working: Answering, outcome: str) -> float:
+    return working.metrics.registry.get_sample_value("connector_transactions_total", {"outcome": outcome}) or 0.0
+
+
+async def test_a_limit_that_many_partitions_meet_at_once_is_learned_once(bootstrap_servers: str) -> None:
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create(partitions=6)
+        working = await answering(stage, exactly_once(stage, transaction_interval="1h"), hold=True)
+        await until(lambda: len(working.partitions) == 6)
+        await stage.configure(stage.output, {"max.message.bytes": "50000"})
+        for partition in range(6):
+            await stage.produce(40, partition)
+        await until(lambda: len(working.upstream.events) == 240)
+        for event in working.upstream.events:
+            working.upstream.sink.publish([result(event, event.source.encode().ljust(1900))])
+        working.transactions.hurry.set()
+        await until(lambda: all_committed(stage, 40, 6))
+        # 76,000 bytes were refused, by each of them.
+        assert working.transactions.results.max_batch_bytes > 20_000
+        assert len(await committed_records(stage.servers, stage.output)) == 240
+
+
+async def test_a_dead_letter_that_never_fits_is_said_and_not_tried_in_a_loop_without_a_word(stage: Stage) -> None:
+    await stage.configure(stage.letters, {"max.message.bytes": "200"})
+    working = await answering(stage, hold=True)
+    await stage.produce(2)
+    await until(lambda: len(working.upstream.events) == 2)
+    first, second = working.upstream.events
+    working.upstream.bury(first)
+    working.upstream.answer([second])
+    await until(lambda: working.transactions.problem is not None)
+    assert await committed_is(stage, 0)
+    await stage.configure(stage.letters, {"max.message.bytes": "10000"})
+    await works_on(stage, working, 2)
+    (letter,) = await committed_records(stage.servers, stage.letters)
+    assert "inference-value-dropped" in dict(letter.headers)
+    assert working.transactions.problem is None
+
+
+# -- 10: what ends in time ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stuck", [ProduceRequest, TxnOffsetCommitRequest, EndTxnRequest, InitProducerIdRequest])
+async def test_a_transaction_that_does_not_end_is_given_up_with_its_partitions(
+    bootstrap_servers: str, stuck: type[Any]
+) -> None:
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create(partitions=2)
+        first = await answering(stage)
+        await until(lambda: first.partitions == {0, 1})
+        for partition in (0, 1):
+            await stage.produce(5, partition)
+        await until(lambda: all_committed(stage, 5, 2))
+        producers = [first.producer(0), first.producer(1)]
+        if stuck is InitProducerIdRequest:
+            make = first.transactions.producer
+
+            def made(ledger: Ledger, **options: Any) -> AIOKafkaProducer:
+                producers.append(make(ledger, **options))
+                Interception(producers[-1], stuck, never)
+                return producers[-1]
+
+            first.transactions.producer = made  # type: ignore[method-assign]
+            for partition in (0, 1):
+                async with rival(stage, partition):
+                    pass
+        else:
+            for producer in producers:
+                Interception(producer, stuck, never)
+        for partition in (0, 1):
+            await stage.produce(5, partition)
+        await until(lambda: len(first.upstream.events) == 20)
+        if stuck is InitProducerIdRequest:
+            await until(lambda: len(producers) == 4)
+            del first.transactions.producer
+        before = time.monotonic()
+        second = await answering(stage)
+        await until(lambda: len(first.partitions) == len(second.partitions) == 1)
+        assert time.monotonic() - before < 8
+        await until(lambda: all_committed(stage, 10, 2))
+        assert sorted(await sources(stage)) == sorted(each(10) + each(10, 1))
+        await until(lambda: not first.transactions._closing)
+        for producer in producers:
+            assert not repairs._tasks_of(producer, producer.client, producer._sender)
+            assert not producer._sender._under_way
+
+
+# -- how many ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_transactions_of_a_second_are_bounded_however_many_partitions_have_something(
+    bootstrap_servers: str,
+) -> None:
+    async with Stage.open(bootstrap_servers) as stage:
+        await stage.create(partitions=30)
+        working = await answering(stage, exactly_once(stage, transaction_interval="1ms"), hold=True)
+        await until(lambda: len(working.partitions) == 30)
+        await until(lambda: all(ledger.due is None for ledger in working.source.ledgers))
+        for partition in range(30):
+            await stage.produce(20, partition)
+        await until(lambda: len(working.upstream.events) == 600)
+        started, before = time.monotonic(), transactions_of(working, "committed")
+        # A trickle: a partition has nothing to commit most of the time.
+        by_offset = sorted(working.upstream.events, key=lambda event: event.offset)
+        for number in range(20):
+            working.upstream.answer(by_offset[30 * number : 30 * (number + 1)])
+            await asyncio.sleep(0.1)
+        await until(lambda: all_committed(stage, 20, 30))
+        made = transactions_of(working, "committed") - before
+        # One turn each may have been saved before.
+        assert made <= 50 * (time.monotonic() - started) + 30 + 1
+        assert len(await sources(stage)) == 600
