@@ -24,6 +24,8 @@ from connector.kafka.source import Source
 from connector.kafka.transactions import Transactions
 from connector.kafka.transactor import Transactor
 from connector.ledger import Commit, Ledger
+from connector.local.broker_settings import ListenerSecurity
+from connector.local.kafka import LocalKafka
 from connector.log_events import LogEvent
 from connector.metrics import Metrics
 from tests.integration.answering import (
@@ -250,8 +252,9 @@ class Zombie:
             return None if offset is None else Commit(offset)
 
         self.upstream = Upstream()
+        self.lease = endless_lease()
         self.transactions = self.upstream.sink = Transactions(
-            settings, endless_lease(), Metrics(time.monotonic), self.upstream, committed
+            settings, self.lease, Metrics(time.monotonic), self.upstream, committed
         )
         self.ledger = Ledger(stage.topic, 0, 1)
         self.events: list[Event] = []
@@ -314,6 +317,40 @@ async def test_a_former_owner_never_publishes_and_never_moves_the_group_back(
     await stage.produce(5)
     await until(lambda: committed_is(stage, 25))
     await until(lambda: owner.transactions.problem is None)
+
+
+@both
+async def test_a_start_that_came_late_does_not_make_its_process_commit_without_a_lease(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    former = Zombie(stage, exactly_once(stage, transaction_interval="1h"))
+    start, ended = Transactor.start, asyncio.Event()
+
+    async def late(self: Transactor) -> None:
+        # The group gives the partition away while the start is on its way.
+        former.lease.end()
+        await start(self)
+        ended.set()
+
+    async def owned_before() -> None:
+        pass
+
+    await former.own(0, None, range(3))
+    async with rival(stage):
+        pass
+    monkeypatch.setattr(Transactor, "start", late)
+    if not protected:
+        monkeypatch.setattr(former.transactions, "owned", owned_before)
+    former.transactions.hurry.set()
+    await until(ended.is_set)
+    if not protected:
+        # What the owner finds is another's.
+        await until(lambda: committed_is(stage, 0))
+        return
+    await asyncio.sleep(0.5)
+    assert await committed_is(stage, None)
+    former.lease.renew(time.monotonic())
+    await until(lambda: committed_is(stage, 0))
 
 
 async def has_duplicates(stage: Stage) -> bool:
@@ -464,15 +501,15 @@ def transactions_of(working: Answering, outcome: str) -> float:
 async def test_a_limit_that_many_partitions_meet_at_once_is_learned_once(bootstrap_servers: str) -> None:
     async with Stage.open(bootstrap_servers) as stage:
         await stage.create(partitions=6)
-        working = await answering(stage, exactly_once(stage, transaction_interval="1h"), hold=True)
+        working = await answering(stage, hold=True)
         await until(lambda: len(working.partitions) == 6)
         await stage.configure(stage.output, {"max.message.bytes": "50000"})
         for partition in range(6):
             await stage.produce(40, partition)
         await until(lambda: len(working.upstream.events) == 240)
+        working.transactions.hurry.set()
         for event in working.upstream.events:
             working.upstream.sink.publish([result(event, event.source.encode().ljust(1900))])
-        working.transactions.hurry.set()
         await until(lambda: all_committed(stage, 40, 6))
         # 76,000 bytes were refused, by each of them.
         assert working.transactions.results.max_batch_bytes > 20_000
@@ -569,3 +606,85 @@ async def test_the_transactions_of_a_second_are_bounded_however_many_partitions_
         # One turn each may have been saved before.
         assert made <= 50 * (time.monotonic() - started) + 30 + 1
         assert len(await sources(stage)) == 600
+
+
+# -- a broker that denies access, and one that gives transactions up soon ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[LocalKafka]:
+    """A broker that lets a user do only what was allowed, and looks often for transactions that outlived their time."""
+    users = {"admin": "admin-secret", "service": "service-secret"}
+    security = ListenerSecurity("SASL_PLAINTEXT", mechanisms=("PLAIN",), users=users, authorizer=True)
+    sweep = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "200"}
+    with LocalKafka(security=security, properties=sweep) as kafka:
+        yield kafka
+
+
+async def test_access_that_is_denied_is_said_in_a_sentence_and_work_goes_on_when_it_is_granted(
+    strict: LocalKafka,
+) -> None:
+    async with Stage.open(strict.admin_servers) as stage:
+        await stage.create()
+        login = {
+            "protocol": "SASL_PLAINTEXT",
+            "mechanism": "PLAIN",
+            "username": "service",
+            "password": "service-secret",
+        }
+        for resource, name, operation in (
+            ("topic", stage.topic, "READ"),
+            ("topic", stage.output, "DESCRIBE"),
+            ("topic", stage.letters, "WRITE"),
+            ("group", stage.group, "READ"),
+        ):
+            await asyncio.to_thread(strict.allow, "service", resource, name, operation)
+        working = Answering(exactly_once(stage, bootstrap_servers=strict.bootstrap_servers, security=login))
+        stage.stack.push_async_callback(working.stop)
+        source, transactions = working.source, working.transactions
+        identity = f"{stage.group}/{stage.topic}/0"
+        await until(lambda: f"access to transactional id {identity} is denied" in (source.problem or ""))
+        await asyncio.to_thread(strict.allow, "service", "transactional_id", identity, "WRITE")
+        await until(lambda: committed_is(stage, 0))
+        await until(lambda: source.problem is None)
+        assert working.transactions.problem is None
+        await stage.produce(3)
+        await until(lambda: f"access to topic {stage.output} is denied" in (transactions.problem or ""))
+        failed = transactions_of(working, "failed")
+        while transactions_of(working, "failed") < failed + 3:
+            # It is no less true while it is tried again.
+            assert transactions.problem is not None
+            await asyncio.sleep(0.005)
+        await asyncio.to_thread(strict.allow, "service", "topic", stage.output, "WRITE")
+        await until(lambda: committed_is(stage, 3), limit=30)
+        await until(lambda: transactions.problem is None)
+        assert await sources(stage) == each(3)
+
+
+async def test_a_transaction_that_outlived_its_time_on_the_broker_is_redone(
+    strict: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Transactions.producer
+
+    def impatient(self: Transactions, ledger: Ledger, **options: Any) -> AIOKafkaProducer:
+        producer = make(self, ledger, **options)
+        producer._txn_manager.transaction_timeout_ms = 1000
+        return producer
+
+    monkeypatch.setattr(Transactions, "producer", impatient)
+    async with Stage.open(strict.admin_servers) as stage:
+        await stage.create()
+        with structlog.testing.capture_logs() as lines:
+            working = await answering(stage)
+
+            async def late(send: Callable[[], Awaitable[Any]]) -> Any:
+                await asyncio.sleep(2.5)
+                return await send()
+
+            Interception(working.producer(), EndTxnRequest, late)
+            await stage.produce(5)
+            await works_on(stage, working, 5)
+            await stage.produce(5)
+            await works_on(stage, working, 10)
+        assert await sources(stage) == each(10)
+        assert LogEvent.FENCED in [line["event"] for line in lines]
