@@ -54,11 +54,12 @@ class Answers:
         size, end = 0, ledger.next_offset
         for offset in ledger.unfinished_offsets():
             outgoing = answers.get(offset)
-            if outgoing is None or len(taken) >= most or size > most_bytes:
+            if outgoing is not None:
+                size += len(outgoing.value or b"")
+            if outgoing is None or len(taken) >= most or (taken and size > most_bytes):
                 end = offset
                 break
             taken.append(outgoing)
-            size += len(outgoing.value or b"")
         if taken and end is not None:
             return Portion(taken, ledger.commit_at(end))
         return None if ledger.due is None else Portion([], ledger.due)

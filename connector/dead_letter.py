@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from connector.event import Event
     from connector.outcome import Outcome
 
+_DROPPED = "inference-value-dropped"
+
 
 def dead_letter(
     event: Event,
@@ -43,7 +45,12 @@ def dead_letter(
 
 
 def without_value(letter: Outgoing, size: int) -> Outgoing:
-    """A dead letter that its topic cannot take, as coordinates and reason alone; `size` is what it would have taken."""
+    """A dead letter that its topic cannot take, as coordinates and reason alone; `size` is what it would have taken.
+
+    The letter itself when that was done already: nothing smaller says what must be said.
+    """
+    if letter.headers[-1][0] == _DROPPED:
+        return letter
     own = len(letter.event.headers)
-    headers = [*letter.headers[own:], ("inference-value-dropped", f"the dead letter is {size} bytes".encode())]
+    headers = [*letter.headers[own:], (_DROPPED, f"the dead letter is {size} bytes".encode())]
     return letter._replace(value=None, headers=headers)

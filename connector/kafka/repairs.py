@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections import defaultdict
@@ -309,6 +310,10 @@ async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
     # A batch that waits for its next try is taken out twice once it has failed, and the second time raises.
     accumulator._pending_batches = _Forgiving(accumulator._pending_batches)
     accumulator.fail_all(kafka_errors.ProducerClosed())
+    for batch in itertools.chain(*accumulator._batches.values(), accumulator._pending_batches):
+        # Whoever sent them may be gone, and nobody waits for both.
+        for waiter in (batch.future, batch._drain_waiter):
+            waiter.add_done_callback(_take_exception)
     task = producer._sender.sender_task
     if task is not None and not task.done():
         # Aiokafka's own callback takes every idempotent producer for a transactional one, and raises.

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from connector.outgoing import Outgoing
     from connector.settings import Settings
 
-_PER_SECOND = 50
-"""Transactions that a process commits in a second at most; one costs about 1.8 ms of CPU."""
+_TURN = 1 / 50
+"""Seconds between two transactions of a process, in the long run; one costs about 1.8 ms of CPU."""
 _STARTS = 8
 """Producers that are started at a time."""
 
@@ -67,6 +67,7 @@ class Transactions:
         self._closing: set[asyncio.Task[None]] = set()
         self._pending = 0
         self._since = 0.0
+        self._last_turn = 0.0
 
     # -- for the pipeline --------------------------------------------------------------------------------------------
 
@@ -123,6 +124,7 @@ class Transactions:
         """
         for ledger in [ledger for ledger in self._transactors if ledger.dropped]:
             self._close(self._transactors.pop(ledger))
+        self._count()
         if self._closing:
             await asyncio.wait(self._closing)
         places = asyncio.Semaphore(_STARTS)
@@ -130,14 +132,18 @@ class Transactions:
         async def start(ledger: Ledger) -> None:
             async with places:
                 transactor = Transactor(ledger, self, self._log)
-                await transactor.start()
+                await transactor.open()
                 if ledger.dropped:
                     await transactor.close()
                     return
                 self._transactors[ledger] = transactor
                 transactor.begin()
 
-        await asyncio.gather(*(start(ledger) for ledger in ledgers if ledger not in self._transactors))
+        missing = [ledger for ledger in ledgers if ledger not in self._transactors]
+        # All of them end here: a start that went on behind a failed one would fence the one that is tried next.
+        for outcome in await asyncio.gather(*map(start, missing), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     def _close(self, transactor: Transactor) -> None:
         task = asyncio.create_task(transactor.close())
@@ -146,12 +152,12 @@ class Transactions:
 
     # -- for the transactors -----------------------------------------------------------------------------------------
 
-    def producer(self, ledger: Ledger) -> AIOKafkaProducer:
+    def producer(self, ledger: Ledger, *, max_batch_size: int) -> AIOKafkaProducer:
         """A transactional producer of the ledger's partition that is not started."""
         return clients.producer(
             self._settings,
             self._lease,
-            max_batch_size=min(self.results.max_batch_bytes, self.dead_letters.max_batch_bytes),
+            max_batch_size=max_batch_size,
             transactional_id=f"{self.group}/{ledger.topic}/{ledger.partition}",
         )
 
@@ -163,10 +169,14 @@ class Transactions:
         """What the group has committed, read with its errors checked."""
         return await self._committed(partition)
 
-    def interval(self) -> float:
-        """Seconds between two transactions of a partition: longer with many partitions that have something to commit."""
-        active = sum(1 for one in self._transactors.values() if not one.idle.is_set())
-        return max(self._settings.kafka.transaction_interval, active / _PER_SECOND)
+    def turn(self) -> float:
+        """The moment at which the next transaction of a partition may begin.
+
+        Every transaction takes a turn for the one that follows it, so that there are no more of them than turns, however
+        many partitions have something to commit, and the partitions do not commit all at once.
+        """
+        self._last_turn = max(time.monotonic() + self._settings.kafka.transaction_interval, self._last_turn + _TURN)
+        return self._last_turn
 
     def settled(self, outgoings: list[Outgoing]) -> None:
         """Note what a committed transaction held."""
@@ -185,8 +195,12 @@ class Transactions:
     # -- for the app -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Nothing to do: every transactor has a task of its own, from `open` to `discard`."""
-        await asyncio.Event().wait()
+        """Nothing to do but to wait for what is closing: every transactor has a task of its own."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if self._closing:
+                await asyncio.wait(self._closing)
 
     def learn(self, topics: Mapping[str, Topic]) -> None:
         """Take the sizes that the topics allow."""

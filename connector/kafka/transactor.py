@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
@@ -47,7 +46,7 @@ class Surroundings(Protocol):
     limit: float
     """Seconds that a start, and a transaction, may take."""
 
-    def producer(self, ledger: Ledger) -> AIOKafkaProducer:
+    def producer(self, ledger: Ledger, *, max_batch_size: int) -> AIOKafkaProducer:
         """A transactional producer of the ledger's partition that is not started."""
         ...
 
@@ -59,8 +58,8 @@ class Surroundings(Protocol):
         """What the group has committed, read with its errors checked."""
         ...
 
-    def interval(self) -> float:
-        """Seconds between two transactions of a partition."""
+    def turn(self) -> float:
+        """The moment at which the next transaction of a partition may begin, on the loop's clock."""
         ...
 
     def settled(self, outgoings: list[Outgoing]) -> None:
@@ -94,22 +93,35 @@ class Transactor:
         self._next = 0.0
         self._backoff = _BACKOFF[0]
         self._attempted: Commit | None = None
+        self._found: Commit | None = None
+        """What the group had before this epoch, perhaps from an earlier topic of that name."""
+        self._batch_bytes = 0
+        self._giving_up: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Start the producer for the first time, and note what the group has; raises KafkaError."""
+        await self.start()
+        try:
+            self._found = await self._committed()
+        except BaseException:
+            await self._give_up()
+            raise
 
     async def start(self) -> None:
         """Start the producer, which ends the transactions of whoever had the partition before; raises KafkaError."""
-        producer = self._around.producer(self.ledger)
+        around = self._around
+        self._batch_bytes = min(around.results.max_batch_bytes, around.dead_letters.max_batch_bytes)
+        self._producer = around.producer(self.ledger, max_batch_size=self._batch_bytes)
         try:
-            async with asyncio.timeout(self._around.limit):
-                await producer.start()
+            async with asyncio.timeout(around.limit):
+                await self._producer.start()
         except BaseException:
-            await repairs.abandon(producer)
+            await self._give_up()
             raise
-        self._producer = producer
 
     def begin(self) -> None:
         """Publish from here on; the ledger has its position."""
-        # Partitions that begin together would commit together for ever.
-        self._next = time.monotonic() + random.random() * self._around.interval()  # noqa: S311
+        self._next = self._around.turn()
         self._task = asyncio.create_task(self._run())
 
     def add(self, outgoings: Iterable[Outgoing]) -> None:
@@ -125,11 +137,17 @@ class Transactor:
             self._task.cancel()
             await asyncio.wait([self._task])
         await self._give_up()
+        if self._giving_up:
+            await asyncio.wait(self._giving_up)
 
     async def _give_up(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await repairs.abandon(producer)
+            # A cancellation must not leave it half abandoned.
+            task = asyncio.create_task(repairs.abandon(producer))
+            self._giving_up.add(task)
+            task.add_done_callback(self._giving_up.discard)
+            await asyncio.wait([task])
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -137,11 +155,12 @@ class Transactor:
         while not self.ledger.dropped:
             try:
                 if self._producer is None:
-                    # A start fences the partition's owner, so it must be us.
+                    # A start fences the partition's owner, so it must be us, also when it has ended: one that came late
+                    # has fenced whoever got the partition meanwhile, and nothing would stop us from publishing.
                     await self._around.owned()
                     await self.start()
+                    await self._around.owned()
                     await self._reconcile()
-                self.problem = None
                 await self._publish()
             except Exception as error:  # noqa: BLE001 - whatever it was, another producer goes on
                 self._failed(error)
@@ -174,6 +193,7 @@ class Transactor:
         while True:
             portion = self.answers.portion(_MOST_EVENTS, _MOST_BYTES)
             if portion is None:
+                self.problem = None
                 self._wake.clear()
                 self.idle.set()
                 with contextlib.suppress(TimeoutError):
@@ -184,10 +204,11 @@ class Transactor:
                     async with asyncio.timeout(wait):
                         await self._around.hurry.wait()
             else:
-                self._next = time.monotonic() + self._around.interval()
+                self._next = self._around.turn()
                 self.idle.clear()
                 if await self._transact(portion):
                     self._settle(portion.commit)
+                    self.problem = None
                     self._backoff = _BACKOFF[0]
 
     # -- one transaction ---------------------------------------------------------------------------------------------
@@ -241,7 +262,10 @@ class Transactor:
         failure: BaseException | None = None
         for topic, sent, future in sends:
             error = KafkaError("the send was cancelled") if future.cancelled() else future.exception()
-            if isinstance(error, MessageSizeTooLargeError):
+            # Batches made before the topic's limit was learned say nothing about what was learned.
+            if isinstance(error, MessageSizeTooLargeError) and (
+                len(sent) == 1 or topic.max_batch_bytes >= self._batch_bytes
+            ):
                 topic.shrink(sent)
             failure = failure or error
         if failure is not None:
@@ -252,18 +276,24 @@ class Transactor:
 
         Raises KafkaError when the group has an offset that we never committed: then the partition is another process's.
         """
-        async with asyncio.timeout(self._around.limit):
-            committed = await self._around.committed(self.partition)
-        known = self.ledger.committed
+        committed, known = await self._committed(), self.ledger.committed
         if committed is not None and committed == self._attempted:
             self._settle(committed)
-        elif known is not None and committed != known:
+        elif committed not in ((None, self._found) if known is None else (known,)):
             raise KafkaError(
-                f"the group is at offset {committed}, and we left it at {known}: another process works on it"
+                f"the group is at {_place(committed)}, and we left it at {_place(known)}: another process works on it"
             )
+
+    async def _committed(self) -> Commit | None:
+        async with asyncio.timeout(self._around.limit):
+            return await self._around.committed(self.partition)
 
     def _settle(self, committed: Commit) -> None:
         if self.ledger.dropped:
             return
         self.ledger.committed = committed
         self._around.settled(self.answers.settle(committed.offset))
+
+
+def _place(commit: Commit | None) -> str:
+    return "no offset" if commit is None else f"offset {commit.offset}"
