@@ -1,10 +1,11 @@
 # Every target does its own set-up: a machine needs Python 3.11 or newer with venv, and nothing else.
 PYTHON ?= python3
+ROUNDS ?= 20
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check unit lock benchmark clean
+.PHONY: help demo test check unit chaos lock benchmark clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +34,9 @@ check: $(READY) ## lint and types only
 unit: $(READY) ## the tests that need no Kafka
 	$(BIN)/python -m pytest tests/unit
 
+chaos: $(READY) ## ROUNDS=N rounds of kills, broken links and faults, a seed each, and what must hold after them
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS)
+
 benchmark: $(READY) ## events/s and CPU an event, beside a plain copy loop
 	$(BIN)/python -m tests.benchmarks.throughput
 
@@ -42,4 +46,4 @@ lock: $(READY) ## write requirements.lock anew from pyproject.toml
 	  --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .chaos

@@ -110,7 +110,8 @@ class Connector(Service):
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A part that ends by itself is a fault of ours: the worker ends, and is started again from outside."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.critical(LogEvent.CRASHED, error=repr(error), exc_info=error)
+            # Not its repr: that of a UnicodeDecodeError holds all that was to be decoded.
+            self._log.critical(LogEvent.CRASHED, error=type(error).__name__, exc_info=error)
             asyncio.ensure_future(self.crash(error))  # noqa: RUF006
 
     async def on_stop(self) -> None:

@@ -223,6 +223,16 @@ class Batcher:
         """Whether no event is open, ready, backing off or behind a lane."""
         return not (self._open or self._ready or self._backoff or any(lanes.waiting for lanes in self._lanes.values()))
 
+    def state(self) -> dict[str, object]:
+        """How many batches there are of each kind, and how many lanes are held."""
+        return {
+            "open": len(self._open),
+            "ready": len(self._ready),
+            "backing_off": len(self._backoff),
+            "lanes": sum(len(lanes.holders) for lanes in self._lanes.values()),
+            "waiting_lanes": sum(len(lanes.waiting) for lanes in self._lanes.values()),
+        }
+
     def _forget_closed(self) -> None:
         while self._due and not self._due[0][1].open:
             heappop(self._due)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One InvokeEndpoint request; `content_type` and `accept` are used where the route names none."""
+    """One InvokeEndpoint request; `content_type` and `accept` are used where the route names none; shown without body."""
 
     route: Route
     inference_id: str
-    body: bytes
+    body: bytes = field(repr=False)
     content_type: str
     accept: str
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer of the endpoint with status 2xx."""
+    """An answer of the endpoint with status 2xx; shown without body."""
 
-    body: bytes
+    body: bytes = field(repr=False)
     content_type: str | None = None
     variant: str | None = None
     custom_attributes: str | None = None

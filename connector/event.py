@@ -26,7 +26,7 @@ class Route:
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """One record of the input topic on its way through the connector; equal only to itself.
+    """One record of the input topic on its way through the connector; equal only to itself, and shown without its data.
 
     `timestamp` is Kafka's, in milliseconds; `arrived` is the loop's clock at delivery, in seconds; `size` is the bytes of
     key, value and headers; `payload` is the part of the value that the model gets; `attempts` is how often it was called,
@@ -36,12 +36,12 @@ class Event:
     ledger: Ledger
     offset: int
     key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    value: bytes | None = field(repr=False)
+    headers: Sequence[tuple[str, bytes]] = field(repr=False)
     timestamp: int
     arrived: float
     size: int
-    payload: bytes = b""
+    payload: bytes = field(default=b"", repr=False)
     route: Route = field(default=Route(""))
     attempts: int = 0
 

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, Literal
 
 import structlog
@@ -29,8 +30,10 @@ _AT_MOST = {
     "botocore": logging.WARNING,
     "faust": logging.WARNING,
     "mode": logging.WARNING,
+    "urllib3": logging.WARNING,
 }
-"""The most talkative level of the libraries; aiokafka's DEBUG alone costs 7 us a record sent."""
+"""The most talkative level of these libraries, INFO that of all others; aiokafka's DEBUG alone costs 7 us a record sent."""
+_OURS = "connector"
 _LIMITED = "aiokafka"
 _SUMMARY = "held_back"
 """Marks a summary, which no limit applies to."""
@@ -39,8 +42,8 @@ _SUMMARY = "held_back"
 def configure(level: str, fmt: Literal["json", "text"], *, clock: Callable[[], float] = time.monotonic) -> None:
     """Send everything that is logged to stderr in one form; may be called again, and then replaces what was before.
 
-    `level` is the name of the least severe level that is logged; `clock` gives seconds. Text has colours when stderr is
-    a terminal.
+    `level` is the name of the least severe level that is logged, DEBUG of the connector alone; `clock` gives seconds.
+    Text has colours when stderr is a terminal.
     """
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -67,10 +70,19 @@ def configure(level: str, fmt: Literal["json", "text"], *, clock: Callable[[], f
     handler.addFilter(RateLimit(_LIMITED, handler.handle, clock=clock))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    ours = logging.getLogger(_OURS)
+    ours.setLevel(level)
+    # What libraries write at DEBUG shows requests, and so payloads and credentials.
+    root.setLevel(max(logging.INFO, ours.level))
     logging.captureWarnings(capture=True)
     for name, least in _AT_MOST.items():
-        logging.getLogger(name).setLevel(max(least, root.level))
+        logging.getLogger(name).setLevel(max(least, ours.level))
+
+
+def traceback_of(error: BaseException) -> str:
+    """Where an error came from and of which type it is, without its text: that may repeat a payload."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"Traceback (most recent call last):\n{frames}{type(error).__name__}"
 
 
 class RateLimit(logging.Filter):

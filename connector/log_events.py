@@ -60,6 +60,8 @@ class LogEvent(StrEnum):
     """A drain ended before everything was acknowledged; the next owner reads the rest again."""
     DEAD_LETTERED = "dead_lettered"
     """An event was given up, for the reason given."""
+    STUCK = "stuck"
+    """There is work that nothing holds up, and nothing has moved for too long; the line has the state of every part."""
     HALTED = "halted"
     """Consuming stopped because of settings or access."""
     GUARD_TRIPPED = "guard_tripped"

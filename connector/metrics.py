@@ -113,6 +113,7 @@ class Metrics:
         self.topics_recreated = counter("topics_recreated", "Partitions whose topic was found to be created again.")
         self.commit_failures = counter("commit_failures", "Commits that failed and are tried again.")
         self.transactions = counter("transactions", "Transactions that ended, by outcome (exactly_once).", "outcome")
+        self.stuck = counter("stuck", "Times that work did not move although nothing held it up.")
         self.batch_events = histogram("batch_events", "Events in a call.", _ROWS)
         self.call_seconds = histogram("call_seconds", "Seconds from sending a call to its answer.", _SECONDS)
         self.queue_seconds = histogram(

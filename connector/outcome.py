@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final
 
 from connector.call import Transport
+from connector.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -270,7 +271,7 @@ def decide(
         kind,
         rule.reason,
         message=_sentence(failure, rule.reason),
-        detail=cut(failure.original_message or failure.message or "") if container else "",
+        detail=redacted(cut(failure.original_message or failure.message or "")) if container else "",
         status=failure.status if failure.original_status is None else failure.original_status,
         log_stream=None if failure.log_stream is None else cut(failure.log_stream),
     )
@@ -321,7 +322,7 @@ def _container_rule(status: int | None) -> Rule:
 
 
 def _sentence(failure: Failure, reason: Reason) -> str:
-    """Say on one line what came back, without anything that the container said.
+    """Say on one line what came back, without credentials and without anything that the container said.
 
     Even ModelError's own message is left out: the service quotes the container in it.
     """
@@ -330,7 +331,7 @@ def _sentence(failure: Failure, reason: Reason) -> str:
             f"The model's container answered {failure.original_status}." if failure.original_status else reason.meaning
         )
     else:
-        text = cut(failure.message or "").strip() or reason.meaning
+        text = redacted(cut(failure.message or "")).strip() or reason.meaning
     if _plain(failure.code):
         text = f"{failure.code}: {text}"
     return cut(" ".join(text.split()))

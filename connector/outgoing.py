@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Outgoing(NamedTuple):
     """What will be one record of an output topic; `timestamp` in milliseconds, `reason` only of a dead letter.
 
-    `headers` is a list because aiokafka's record builder takes no other sequence.
+    `headers` is a list because aiokafka's record builder takes no other sequence. It is shown without its data.
     """
 
     event: Event
@@ -21,3 +21,6 @@ class Outgoing(NamedTuple):
     headers: list[tuple[str, bytes]]
     timestamp: int
     reason: Reason | None = None
+
+    def __repr__(self) -> str:
+        return f"Outgoing({self.event.source}, {'result' if self.reason is None else self.reason.value})"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from connector import log
 from connector import outcome as outcomes
 from connector.backoff import full_jitter
 from connector.batcher import Batcher, BatchPolicy, Ordering
@@ -107,6 +108,8 @@ class Pipeline:
         self._timer: asyncio.TimerHandle | None = None
         self._successes: Counter[Route] = Counter()
         self._held: list[tuple[Outgoing, dict[str, object]]] = []
+        self.progress = 0
+        """A number that grows whenever events come, calls end, or the broker has acknowledged something."""
         self._starved = False
         self._draining = False
         self._era = 0
@@ -129,10 +132,22 @@ class Pipeline:
         """Why consuming is stopped, in a sentence; None while it is not."""
         return self._gate.problem
 
+    def state(self) -> dict[str, object]:
+        """What it is doing, for a person who must find out why nothing moves."""
+        return {
+            "calls": len(self._calls),
+            "limit": self._limiter.why,
+            "starved": self._starved,
+            "draining": self._draining,
+            "held_dead_letters": len(self._held),
+            **self._batcher.state(),
+        }
+
     # -- events in ---------------------------------------------------------------------------------------------------
 
     def deliver(self, events: list[Event]) -> None:
         """Take the events of one partition, in order; those that cannot be batched become dead letters at once."""
+        self.progress += 1
         admit = self._router.admit
         admitted: list[Event] = []
         for event in events:
@@ -220,13 +235,14 @@ class Pipeline:
             metrics.batch_events.observe(len(events))
             return self._conclude(batch, call, reply, now) if era == self._era else None
         except Exception as error:  # noqa: BLE001
-            # A fault of ours: the batch is kept, and the log has the traceback.
-            self._log.exception(LogEvent.CALL_BROKE, batch_id=batch.number, inference_id=inference_id)
+            # A fault of ours: the batch is kept, and the log has the traceback; the error's own text may repeat a payload.
+            shown = {"exc_info": error} if self._settings.log.payloads else {"exception": log.traceback_of(error)}
+            self._log.error(LogEvent.CALL_BROKE, batch_id=batch.number, inference_id=inference_id, **shown)
             if era == self._era:
                 if self._gate.is_probe(batch):
                     self._gate.abandoned(now)
                 batch.attempts[Reason.SERVICE_UNAVAILABLE] += 1
-                self._retry(batch, Outcome(Kind.RETRY, Reason.SERVICE_UNAVAILABLE, repr(error)))
+                self._retry(batch, Outcome(Kind.RETRY, Reason.SERVICE_UNAVAILABLE, type(error).__name__))
             return None
         finally:
             metrics.calling.stop(time.monotonic())
@@ -240,6 +256,7 @@ class Pipeline:
 
     def _ended(self, slot: Slot, era: int, task: asyncio.Task[Reason | None]) -> None:
         """Give the slot of a call back, whatever became of it: one that is cancelled before its first step runs nothing."""
+        self.progress += 1
         self._calls.discard(task)
         self._limiter.finish(slot, None if task.cancelled() else task.result(), time.monotonic())
         # A drain that has cancelled its calls makes no others; but events of a later era may wait for this slot.
@@ -430,6 +447,7 @@ class Pipeline:
         self._completed(letters)
 
     def _completed(self, outgoings: list[Outgoing]) -> None:
+        self.progress += 1
         for outgoing in outgoings:
             event = outgoing.event
             event.ledger.complete(event)

@@ -24,12 +24,13 @@ class Epochs:
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self._numbers = itertools.count(1)
-        self._paused: set[TopicPartition] = set()
         self._maps_refused = False
         self.consumer: AIOKafkaConsumer | None = None
         """The consumer of the moment."""
         self.ledgers: dict[TopicPartition, Ledger] = {}
         """The ledger of each of our partitions."""
+        self.paused: set[TopicPartition] = set()
+        """The partitions that are not fetched."""
 
     def use(self, consumer: AIOKafkaConsumer) -> None:
         """Take a consumer that has no partitions yet."""
@@ -46,14 +47,14 @@ class Epochs:
             with contextlib.suppress(IllegalStateError):
                 consumer.pause(tp)
                 consumer.seek(tp, 0)
-            self._paused.add(tp)
+            self.paused.add(tp)
 
     def drop(self) -> None:
         """End all of them: whatever comes later from their events is ignored."""
         for ledger in self.ledgers.values():
             ledger.drop()
         self.ledgers.clear()
-        self._paused.clear()
+        self.paused.clear()
 
     def refuse_maps(self) -> None:
         """Commit offsets alone from here on, since the brokers are set to take less metadata than a map."""
@@ -75,14 +76,14 @@ class Epochs:
             if ledger.positioning or tp in unreadable:
                 continue
             # Prefetched events are thrown away by a pause, so the way back is wide.
-            scale = 0.5 if tp in self._paused else 1.0
+            scale = 0.5 if tp in self.paused else 1.0
             over = (
                 not consuming
                 or ledger.unfinished > events * scale
                 or ledger.bytes > size * scale
                 or ledger.uncommittable > span * scale
             )
-            if over is not (tp in self._paused):
+            if over is not (tp in self.paused):
                 self.pause(tp) if over else self.resume(tp)
 
     def pause(self, tp: TopicPartition) -> None:
@@ -90,11 +91,11 @@ class Epochs:
         if self.consumer is not None:
             with contextlib.suppress(IllegalStateError):
                 self.consumer.pause(tp)
-                self._paused.add(tp)
+                self.paused.add(tp)
 
     def resume(self, tp: TopicPartition) -> None:
         """Fetch a partition again."""
         if self.consumer is not None:
             with contextlib.suppress(IllegalStateError):
                 self.consumer.resume(tp)
-                self._paused.discard(tp)
+                self.paused.discard(tp)

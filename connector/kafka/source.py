@@ -143,6 +143,33 @@ class Source(ConsumerRebalanceListener):
         return (await repairs.committed(self._epochs.consumer, [partition]))[partition]
 
     @property
+    def owes(self) -> bool:
+        """Whether there are events to work on: delivered and not complete, or readable at the broker and not fetched."""
+        return any(
+            ledger.unfinished or ledger.positioning or (tp not in self._epochs.paused and self._readable(tp))
+            for tp, ledger in self._epochs.ledgers.items()
+        )
+
+    def _readable(self, tp: TopicPartition) -> bool:
+        """Whether the broker has told of events behind our position; those of open transactions do not count."""
+        consumer = self._epochs.consumer
+        if consumer is None:
+            return False
+        end, position = consumer.last_stable_offset(tp), repairs.position(consumer, tp)
+        return end is not None and position is not None and position < end
+
+    def state(self) -> dict[str, object]:
+        """What it is doing, for a person who must find out why nothing moves."""
+        return {
+            "joined": self.joined,
+            "owner": self.lease.holds(time.monotonic()),
+            "paused": sorted(tp.partition for tp in self._epochs.paused),
+            "lag": self.lag(),
+            "unfinished": {tp.partition: ledger.unfinished for tp, ledger in self._epochs.ledgers.items()},
+            "oldest": self.oldest(),
+        }
+
+    @property
     def commit_age(self) -> float:
         """Seconds since all that was complete had been committed."""
         return self._commits.age

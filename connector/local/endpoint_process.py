@@ -9,23 +9,23 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from connector.errors import StartupError
 from connector.local.child import Child
+from connector.local.startable import Startable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from connector.local.faults import Fault
 
 _START_LIMIT = 60.0
 
 
-class EndpointProcess:
+class EndpointProcess(Startable):
     """`connector local endpoint` as a context manager; `model` is what its --model takes, `latency` is in seconds."""
 
     def __init__(
@@ -44,19 +44,6 @@ class EndpointProcess:
             self._arguments += ["--captures", str(captures)]
         self.url = ""
         self._child: Child | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def pid(self) -> int:

@@ -13,16 +13,16 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from connector.errors import StartupError
 from connector.local.broker_settings import Addresses, ListenerSecurity, server_properties
 from connector.local.child import Child
 from connector.local.distribution import KAFKA_VERSION, Distribution
+from connector.local.startable import Startable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
-    from types import TracebackType
     from typing import Any
 
     from aiokafka.admin import AIOKafkaAdminClient
@@ -41,7 +41,7 @@ _OPERATIONS = {"ALL": 2, "READ": 3, "WRITE": 4, "CREATE": 5, "DELETE": 6, "ALTER
 _OPERATIONS |= {"CLUSTER_ACTION": 9, "DESCRIBE_CONFIGS": 10, "ALTER_CONFIGS": 11, "IDEMPOTENT_WRITE": 12}
 
 
-class LocalKafka:
+class LocalKafka(Startable):
     """Apache Kafka with `brokers` brokers, a context manager; data in a temporary folder unless `data` names one.
 
     `port` is the client port of broker 0, the others follow it; None takes free ones. `properties` are lines of
@@ -74,19 +74,6 @@ class LocalKafka:
         self._addresses: list[Addresses] = []
         self._children: list[Child | None] = [None] * brokers
         self._resources = ExitStack()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def bootstrap_servers(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -82,7 +82,14 @@ def _refusal(sentence: str, mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=sentence, problem_mark=mark)
 
 
-def read(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+class Document(NamedTuple):
+    """A tree of keys, and the variables of the environment that it names, with what they hold."""
+
+    tree: dict[str, Any]
+    referenced: dict[str, str]
+
+
+def read(path: Path, environ: Mapping[str, str]) -> Document:
     """Read a YAML file; an empty one is an empty tree. Raises SettingsError with a sentence."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -101,10 +108,12 @@ def read(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     except RecursionError:
         raise SettingsError(f"{path}: the settings are nested deeper than any setting is") from None
     if tree is None:
-        return {}
+        return Document({}, {})
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: the settings must be keys and values, like kafka: or batch:")
-    return {str(key): _resolve(value, str(key), environ) for key, value in tree.items()}
+    names = [match[1] for match in _REFERENCE.finditer(text)]
+    referenced = {name: environ[name] for name in names if name in environ}
+    return Document({str(key): _resolve(value, str(key), environ) for key, value in tree.items()}, referenced)
 
 
 def _resolve(value: Any, key: str, environ: Mapping[str, str]) -> Any:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
+
+from connector.redaction import HIDDEN, without_user
 
 if TYPE_CHECKING:
     from connector.settings.settings import Settings
 
-_USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
-
 
 def effective(settings: Settings) -> dict[str, Any]:
-    """Every setting as it is written in a file; a secret, and the user and password of an address, as `***`."""
+    """Every setting as it is written in a file; a secret, and the user and password of an address, as `***`.
+
+    Constant custom attributes are hidden too: what a container wants to be told with each call may be a token.
+    """
     shown: dict[str, Any] = _hide(settings.model_dump(mode="json"))
+    if isinstance(settings.endpoint.custom_attributes, str):
+        shown["endpoint"]["custom_attributes"] = HIDDEN
     return shown
 
 
 def _hide(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _hide(inner) for key, inner in value.items()}
-    return _USER_INFO.sub("***@", value) if isinstance(value, str) else value
+    return without_user(value) if isinstance(value, str) else value

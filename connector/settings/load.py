@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -34,19 +35,22 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
     Raises SettingsError with one line a problem, each of which begins with the key.
     """
-    given = document.read(path, environ) if path else {}
-    return parse(_merge(given, _environment(environ)))
+    given, referenced = document.read(path, environ) if path else document.Document({}, {})
+    return parse(_merge(given, _environment(environ)), referenced)
 
 
-def parse(tree: Mapping[str, Any]) -> Settings:
-    """The settings of a tree of keys; durations and sizes as they are written in a file. Raises SettingsError."""
+def parse(tree: Mapping[str, Any], referenced: Mapping[str, str] = MappingProxyType({})) -> Settings:
+    """The settings of a tree of keys; durations and sizes as they are written in a file.
+
+    `referenced` are variables by name whose values stand in the tree, and are named instead of shown. Raises SettingsError.
+    """
     # Settings would take these for its own options.
     if private := [key for key in tree if key not in Settings.model_fields and key.startswith("_")]:
         raise SettingsError("\n".join(problems.unknown((key,)) for key in private))
     try:
         return Settings(**_open(tree))
     except ValidationError as error:
-        raise SettingsError("\n".join(problems.sentences(error))) from None
+        raise SettingsError("\n".join(problems.sentences(error, referenced))) from None
 
 
 def _open(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from connector.redaction import without_user
 from connector.settings.keys import fields, is_secret, nearest
 from connector.settings.section import BROKEN_RULES, legible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -36,14 +38,34 @@ _SAY: dict[str, str] = {
 """What each of pydantic's errors means to a person; `written` says what stands there, unless it is a secret."""
 
 
+_SHORTEST_SECRET = 6
+"""Characters of a variable's value from which on it is not shown: what is shorter stands in too many words."""
 _LONGEST = 500
 """Characters of a sentence that repeats what was written."""
 
 
-def sentences(error: ValidationError) -> list[str]:
-    """One sentence a problem, in the order of the keys, without pydantic's own words."""
-    found = [sentence for detail in error.errors(include_url=False) for sentence in _sentences(detail)]
+def sentences(error: ValidationError, referenced: Mapping[str, str]) -> list[str]:
+    """One sentence a problem, in the order of the keys, without pydantic's own words.
+
+    `referenced` are variables of the environment that the settings name: what they hold may be a secret, so the sentences
+    show the reference.
+    """
+    found = [
+        _unresolved(without_user(sentence), referenced)
+        for detail in error.errors(include_url=False)
+        for sentence in _sentences(detail)
+    ]
     return [sentence if len(sentence) <= _LONGEST else f"{sentence[:_LONGEST]}..." for sentence in found]
+
+
+def _unresolved(sentence: str, referenced: Mapping[str, str]) -> str:
+    """The sentence with references in place of what they stand for, or of a part of it where commas are between."""
+    for name, value in referenced.items():
+        for part in (value, *value.split(",")):
+            for written in (part, part.strip(), repr(part.strip())[1:-1]):
+                if len(written) >= _SHORTEST_SECRET:
+                    sentence = re.sub(re.escape(written), f"${{{name}}}", sentence, flags=re.IGNORECASE)
+    return sentence
 
 
 def unknown(path: tuple[str, ...]) -> str:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from connector.log_events import LogEvent
+from connector.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from connector.app import Connector
 
 _TURN = 0.25
 """Seconds between two looks at the loop and at the reason."""
+_STUCK = 60.0
+"""Seconds without any move, on top of what a call, a backoff or a linger may take, that count as stuck."""
 
 
 class Health:
@@ -22,12 +25,43 @@ class Health:
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self._log = structlog.get_logger("connector.health")
+        settings = connector.settings
+        endpoint = settings.endpoint
+        patience = max(endpoint.connect_timeout + endpoint.read_timeout, settings.retry.max, settings.batch.linger)
+        self._watchdog = Watchdog(_STUCK + patience)
         self.stopping = False
         self.reason: str | None = "starting"
         """Why the process is not ready, in a sentence; None while it is."""
 
     def look(self) -> str | None:
         """Why the process is not ready at this moment, in a sentence; None when it is."""
+        reason = self._known_reason()
+        if reason is None and self._watchdog.stuck:
+            return (
+                f"stuck: nothing has moved for {self._watchdog.limit:.0f}s although there is work; the log line "
+                f"'{LogEvent.STUCK}' has the state of every part, and a restart loses nothing"
+            )
+        return reason
+
+    def _look_for_the_stuck(self, now: float) -> None:
+        """Look for work that does not move although nothing known holds it up."""
+        connector = self._connector
+        source, pipeline, sink = connector.source, connector.pipeline, connector.sink
+        if source is None or sink is None:
+            return
+        free = connector.limiter.in_flight < connector.limiter.limit
+        work = self._known_reason() is None and free and source.owes
+        if self._watchdog.look(now, work=work, progress=pipeline.progress):
+            connector.metrics.stuck.inc()
+            self._log.error(
+                LogEvent.STUCK,
+                seconds=self._watchdog.limit,
+                source=source.state(),
+                pipeline=pipeline.state(),
+                pending=sink.pending,
+            )
+
+    def _known_reason(self) -> str | None:
         source, sink = self._connector.source, self._connector.sink
         if self.stopping:
             return "stopping"
@@ -45,6 +79,7 @@ class Health:
     async def watch(self) -> None:
         """Keep the reason up to date, and log when it changes."""
         while True:
+            self._look_for_the_stuck(asyncio.get_running_loop().time())
             before, self.reason = self.reason, self.look()
             if self.reason is None and before is not None:
                 self._log.info(LogEvent.READY)

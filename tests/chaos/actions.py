@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.scenario import (
     AddPartitions,
     BrokerRestart,
+    Configure,
     Freeze,
     Kill,
     Link,
@@ -20,17 +21,17 @@ from tests.chaos.scenario import (
 )
 
 if TYPE_CHECKING:
-    from tests.chaos.harness import Run
+    from tests.chaos.running import Running
 
 
 @singledispatch
-async def act(step: Step, run: Run) -> None:
+async def act(step: Step, run: Running) -> None:
     """Do what a step says, and return when it is over."""
     raise NotImplementedError(f"nobody knows how to {step}")
 
 
 @act.register(Kill)
-async def _kill(step: Kill, run: Run) -> None:
+async def _kill(step: Kill, run: Running) -> None:
     async with run.locks[f"process {step.process}"]:
         process = run.processes[step.process]
         await process.kill()
@@ -39,14 +40,14 @@ async def _kill(step: Kill, run: Run) -> None:
 
 
 @act.register(Terminate)
-async def _terminate(step: Terminate, run: Run) -> None:
+async def _terminate(step: Terminate, run: Running) -> None:
     async with run.locks[f"process {step.process}"]:
         await run.terminate(step.process)
         await run.processes[step.process].start()
 
 
 @act.register(Freeze)
-async def _freeze(step: Freeze, run: Run) -> None:
+async def _freeze(step: Freeze, run: Running) -> None:
     async with run.locks[f"process {step.process}"]:
         process = run.processes[step.process]
         process.signal(signal.SIGSTOP)
@@ -57,13 +58,13 @@ async def _freeze(step: Freeze, run: Run) -> None:
 
 
 @act.register(BrokerRestart)
-async def _restart_broker(step: BrokerRestart, run: Run) -> None:
+async def _restart_broker(step: BrokerRestart, run: Running) -> None:
     async with run.outage("broker"):
         await run.broker.restart(step.seconds, clean=step.clean)
 
 
 @act.register(Link)
-async def _spoil_link(step: Link, run: Run) -> None:
+async def _spoil_link(step: Link, run: Running) -> None:
     link = run.links[step.to]
     async with run.outage(step.to):
         match step.how:
@@ -80,12 +81,12 @@ async def _spoil_link(step: Link, run: Run) -> None:
 
 
 @act.register(AddPartitions)
-async def _add_partitions(step: AddPartitions, run: Run) -> None:
+async def _add_partitions(step: AddPartitions, run: Running) -> None:
     await run.rig.add_partitions(step.count)
 
 
 @act.register(Scale)
-async def _scale(step: Scale, run: Run) -> None:
+async def _scale(step: Scale, run: Running) -> None:
     for _ in range(step.by):
         await run.start_process(wait=False)
     for _ in range(-step.by):
@@ -96,5 +97,12 @@ async def _scale(step: Scale, run: Run) -> None:
 
 
 @act.register(SetFaults)
-async def _set_faults(step: SetFaults, run: Run) -> None:
+async def _set_faults(step: SetFaults, run: Running) -> None:
     run.set_faults(step.faults)
+
+
+@act.register(Configure)
+async def _configure(step: Configure, run: Running) -> None:
+    rig = run.rig
+    names = {"input": rig.input, "output": rig.output, "letters": rig.letters}
+    await rig.configure(names[step.topic], step.config)

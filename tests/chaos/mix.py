@@ -63,7 +63,7 @@ def mix(seed: int, delivery: Delivery) -> Scenario:
         },
         faults=_faults(dice),
         steps=_steps(dice, processes),
-        expect=Expect(seconds=90.0),
+        expect=Expect(repeats=40, seconds=90.0),
         without=("read_timeout_floor",),
     )
 

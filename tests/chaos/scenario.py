@@ -41,6 +41,11 @@ class Step:
     pause: float = 0.0
 
     @property
+    def label(self) -> str:
+        """What it counts as in a report."""
+        return type(self).__name__
+
+    @property
     def loses(self) -> bool:
         """Whether a process may lose partitions without a chance to commit."""
         return False
@@ -107,6 +112,11 @@ class Link(Step):
     amount: float = 0.1
 
     @property
+    def label(self) -> str:
+        """Which link, and what becomes of it."""
+        return f"{self.to} {self.how}"
+
+    @property
     def loses(self) -> bool:
         """A member that the coordinator does not hear of loses its partitions."""
         return self.to == "kafka" and self.how != "delay"
@@ -139,22 +149,33 @@ class SetFaults(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Configure(Step):
+    """Settings of a topic, which may make it refuse what it is sent."""
+
+    topic: Literal["input", "output", "letters"] = "letters"
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """Bounds on what comes out.
 
     `repeats` is how many answers may be repeated for each step that loses partitions and for each process, at least
-    once; none may under exactly-once. `seconds` is how long everything but start and end may take, `mebibytes` the
-    memory of a process.
+    once; none may under exactly-once. `buried` is how many good events may be dead-lettered, by a model that rejects
+    them all. `seconds` is how long everything but start and end may take, `mebibytes` the memory of a process.
     """
 
     repeats: int = 100
+    buried: int = 0
     seconds: float = 60.0
-    mebibytes: float = 300.0
+    mebibytes: float = 200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One run: `events` at `rate` a second over `partitions` and `keys`, a share of them `poison` or `keyless`.
+
+    `padding` is how many bytes each value has beyond its number.
 
     `without` names protections that are switched off in the processes (tests/chaos/unprotected.py).
     """
@@ -168,6 +189,7 @@ class Scenario:
     keys: int = 40
     keyless: float = 0.0
     poison: float = 0.0
+    padding: int = 1
     processes: int = 2
     settings: Settings = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -202,7 +224,7 @@ class Scenario:
         made: list[tuple[bytes | None, bytes]] = []
         for number in range(self.events):
             key = None if dice.random() < self.keyless else b"key-%03d" % dice.randrange(self.keys)
-            made.append((key, b"%d,%s" % (number, POISON if dice.random() < self.poison else b"7")))
+            made.append((key, b"%d,%s" % (number, POISON if dice.random() < self.poison else b"7" * self.padding)))
         return made
 
 

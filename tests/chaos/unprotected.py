@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
+from connector import offset_map, outcome
 from connector.cli import main
+from connector.guard import Guard
 from connector.kafka import repairs
+from connector.lease import Lease
 from connector.ledger import Ledger
 from connector.settings import endpoint
 
@@ -32,10 +36,40 @@ def _lost_partitions() -> None:
     vars(repairs)["generation"] = lambda consumer: 1
 
 
+def _transient_retries() -> None:
+    """Take every failed call for the fault of its events."""
+    vars(outcome)["classify"] = lambda failure: outcome._bisected(outcome.Reason.REJECTED_BY_MODEL)
+
+
+def _guard() -> None:
+    """Go on however many events are dead-lettered."""
+    Guard._finished = lambda *arguments: False  # type: ignore[method-assign]
+
+
+def _lanes() -> None:
+    """Let events of one key be called side by side."""
+    os.environ["CONNECTOR_KAFKA__ORDERING"] = "none"
+
+
+def _lease() -> None:
+    """Publish and commit whether or not the group takes us for a member."""
+    Lease.holds = lambda self, now: True  # type: ignore[method-assign]
+
+
+def _offset_map() -> None:
+    """Find nothing in the metadata of commits."""
+    vars(offset_map)["decode"] = lambda text, position: None
+
+
 PROTECTIONS: Mapping[str, Callable[[], None]] = {
     "read_timeout_floor": _read_timeout_floor,
     "unfinished_prefix": _unfinished_prefix,
     "lost_partitions": _lost_partitions,
+    "transient_retries": _transient_retries,
+    "guard": _guard,
+    "lanes": _lanes,
+    "lease": _lease,
+    "offset_map": _offset_map,
 }
 """What can be switched off; each function does so in its own process."""
 

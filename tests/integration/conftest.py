@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
-import ipaddress
 import os
 import random
 import uuid
@@ -14,17 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector.local.kafka import LocalKafka
+from tests.certificates import Authority
 from tests.integration.rig import make_rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
-    from typing import Any
 
     from tests.integration.kafka_container import KafkaContainer
     from tests.integration.rig import Rig
@@ -102,18 +97,8 @@ async def bare_rig(bootstrap_servers: str, tmp_path: Path) -> AsyncIterator[Rig]
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Certificates that are good for a day."""
-    folder = tmp_path_factory.mktemp("certificates")
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _sign("connector test authority", authority_key, None, authority_key)
-    (folder / "authority.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    for name in ("broker", "client"):
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _sign(name, key, authority, authority_key)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / f"{name}.pem").write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return Certificates(folder / "authority.pem", folder / "broker.pem", folder / "client.pem")
+    authority = Authority(tmp_path_factory.mktemp("certificates"), "authority")
+    return Certificates(authority.file, *(authority.sign_in_one_file(name) for name in ("broker", "client")))
 
 
 def start_container() -> KafkaContainer | None:
@@ -137,42 +122,3 @@ def start_container() -> KafkaContainer | None:
             print(f"no Kafka from Docker: {error}")
         gc.collect()  # a client that finds no engine leaves its socket open
         return None
-
-
-def _sign(
-    name: str, key: ec.EllipticCurvePrivateKey, authority: x509.Certificate | None, signer: ec.EllipticCurvePrivateKey
-) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    at = datetime.datetime.now(datetime.UTC)
-    identifier: Any = x509.SubjectKeyIdentifier.from_public_key(signer.public_key())
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(authority.subject if authority else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(at - datetime.timedelta(hours=1))
-        .not_valid_after(at + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=authority is None,
-                crl_sign=authority is None,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-    )
-    if authority is None:
-        builder = builder.add_extension(identifier, critical=False)
-    else:
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(signer, hashes.SHA256())

@@ -10,13 +10,15 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from connector.local.captures import CaptureWriter
 from connector.local.endpoint import LocalEndpoint
@@ -177,11 +179,11 @@ class Rig:
         await self._admin.start()
         await self._producer.start()
 
-    async def make_topics(self, *names: str, config: dict[str, str] | None = None) -> None:
+    async def make_topics(self, *names: str, config: dict[str, str] | None = None, replication: int = 1) -> None:
         """Create topics; without names, all three."""
         names = names or (self.input, self.output, self.letters)
         answer = await self._admin.create_topics(
-            [NewTopic(name, self.partitions, 1, topic_configs=config or {}) for name in names]
+            [NewTopic(name, self.partitions, replication, topic_configs=config or {}) for name in names]
         )
         assert all(code == 0 for _, code, *_ in answer.topic_errors), answer
 
@@ -191,9 +193,26 @@ class Rig:
         await self._admin.create_partitions({self.input: NewPartitions(self.partitions)})
         await self._producer.client.force_metadata_update()
 
+    async def configure(self, topic: str, config: Mapping[str, str]) -> None:
+        """Set a topic's own settings; others of its own are taken back."""
+        await self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(config))])
+
     async def delete_topics(self, *names: str) -> None:
         """Delete topics."""
         await self._admin.delete_topics(list(names))
+
+    async def delete_records(self, before: dict[int, int]) -> None:
+        """Let partitions of the input topic begin at these offsets, as retention does."""
+        await self._admin.delete_records(
+            {TopicPartition(self.input, number): RecordsToDelete(offset) for number, offset in before.items()}
+        )
+
+    async def coordinator(self) -> int | None:
+        """The broker that coordinates the group; None while none does."""
+        try:
+            return int(await self._admin.find_coordinator(self.group))
+        except GroupCoordinatorNotAvailableError:
+            return None
 
     async def connector(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
 import json
 import time
 from contextlib import asynccontextmanager
@@ -18,9 +17,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import OAuthAuthenticator
 from aiokafka.errors import OutOfOrderSequenceNumber, TopicAuthorizationFailedError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector.kafka import clients, repairs, topics
 from connector.kafka.outbox import Outbox
@@ -28,6 +24,7 @@ from connector.local.broker_settings import ListenerSecurity
 from connector.local.kafka import LocalKafka
 from connector.log_events import LogEvent
 from connector.outgoing import Outgoing
+from tests.certificates import Authority
 from tests.integration.stage import Stage, Working, make_outbox, until
 from tests.unit.factories import make_event, make_ledger
 
@@ -269,8 +266,7 @@ async def test_a_broker_of_another_authority_is_a_sentence(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stranger = tmp_path / "stranger.pem"
-    stranger.write_bytes(self_signed())
+    stranger = Authority(tmp_path, "strangers").file
     settings = tls_stage.settings(
         bootstrap_servers=tls.bootstrap_servers, security={"protocol": "SSL", "ca_file": str(stranger)}
     )
@@ -287,34 +283,11 @@ async def test_a_client_certificate_of_another_authority_is_a_sentence(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stranger = tmp_path / "stranger.pem"
-    stranger.write_bytes(self_signed())
+    stranger = Authority(tmp_path, "strangers").sign_in_one_file("stranger")
     settings = with_certificate(tls, tls_stage, certificates, cert_file=str(stranger))
     async with at_work(tls_stage, settings) as ours:
         problem = await refused(ours, caplog, monkeypatch)
     assert "TLS fails" in problem
-
-
-def self_signed() -> bytes:
-    """Key and certificate of an authority that nobody knows, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stranger")])
-    at = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(at - datetime.timedelta(hours=1))
-        .not_valid_after(at + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private + certificate.public_bytes(serialization.Encoding.PEM)
 
 
 async def test_a_refused_token_is_a_sentence_and_the_next_one_is_taken(

@@ -8,6 +8,9 @@ from typing import Any, cast
 
 import structlog
 
+from connector.limiter import FixedLimiter
+from connector.metrics import Metrics
+from connector.settings import parse
 from connector.web.health import Health
 from tests.unit.virtual_time import in_virtual_time
 
@@ -16,9 +19,18 @@ def parts(**changes: Any) -> SimpleNamespace:
     """A connector that is ready, with the source's, sink's and pipeline's state as told."""
     state = {"source": None, "pipeline": None, "sink": None, "joined": True, "cut_off": False, **changes}
     return SimpleNamespace(
-        source=SimpleNamespace(problem=state["source"], joined=state["joined"], cut_off=state["cut_off"]),
-        pipeline=SimpleNamespace(problem=state["pipeline"]),
-        sink=SimpleNamespace(problem=state["sink"]),
+        settings=parse({}),
+        source=SimpleNamespace(
+            problem=state["source"],
+            joined=state["joined"],
+            cut_off=state["cut_off"],
+            owes=False,
+            state=lambda: {"lag": {0: 1}},
+        ),
+        pipeline=SimpleNamespace(problem=state["pipeline"], progress=0, state=lambda: {"ready": 1}),
+        sink=SimpleNamespace(problem=state["sink"], pending=0),
+        limiter=FixedLimiter(1, 1),
+        metrics=Metrics(lambda: 0.0),
     )
 
 
@@ -85,3 +97,43 @@ async def test_a_change_of_the_reason_is_logged_once_and_kept() -> None:
         ("not_ready", "halted, b"),
         ("ready", None),
     ]
+
+
+@in_virtual_time
+async def test_work_that_does_not_move_is_logged_with_the_state_of_every_part_counted_and_not_ready() -> None:
+    connector = parts()
+    connector.source.owes = True
+    health = health_of(connector)
+    with structlog.testing.capture_logs() as log:
+        watch = asyncio.create_task(health.watch())
+        try:
+            await asyncio.sleep(120)  # a call may take 75 s, and the watchdog waits for 60 s more
+            reasons = [health.reason]
+            await asyncio.sleep(20)
+            reasons.append(health.reason)
+            connector.pipeline.progress += 1
+            await asyncio.sleep(1)
+            reasons.append(health.reason)
+        finally:
+            watch.cancel()
+    first, found, last = reasons
+    assert first is last is None
+    assert "nothing has moved for 135s" in (found or "")
+    (line,) = [line for line in log if line["event"] == "stuck"]
+    assert line["source"] == {"lag": {0: 1}}
+    assert line["pipeline"] == {"ready": 1}
+    assert connector.metrics.registry.get_sample_value("connector_stuck_total") == 1
+
+
+@in_virtual_time
+async def test_what_is_held_up_by_something_known_is_not_stuck() -> None:
+    for change in ("pipeline", "source", "sink", "slot", "nothing to do"):
+        connector = parts(**{change: "away"} if change in ("pipeline", "source", "sink") else {})
+        connector.source.owes = change != "nothing to do"
+        if change == "slot":
+            connector.limiter.start(1, 0.0)
+        health = health_of(connector)
+        watch = asyncio.create_task(health.watch())
+        await asyncio.sleep(1000)
+        watch.cancel()
+        assert "stuck" not in (health.reason or ""), change

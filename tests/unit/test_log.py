@@ -19,7 +19,7 @@ from connector.log_events import LogEvent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIBRARIES = ("aiokafka", "aiobotocore", "aiohttp.access", "boto3", "botocore", "faust", "mode")
+LIBRARIES = ("aiokafka", "aiobotocore", "aiohttp.access", "boto3", "botocore", "connector", "faust", "mode", "urllib3")
 
 
 class Terminal(io.StringIO):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
 import ssl
 import sys
-from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_plus, urlsplit
@@ -16,22 +13,13 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 import pytest
 from aiohttp import web
 from aiokafka.errors import AuthenticationFailedError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
-from cryptography.x509.oid import NameOID
 
 from connector.errors import SettingsError
 from connector.kafka import tokens
 from connector.kafka.security import client_options
 from connector.kafka.tokens import ClientCredentials, MskIam, TokenFile
 from connector.settings import Security
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,64 +32,6 @@ def security(**given: Any) -> Security:
 
 
 # Certificates
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority, its file, and the certificates that it signs."""
-
-    folder: Path
-    name: str
-    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
-
-    @property
-    def file(self) -> Path:
-        path = self.folder / f"{self.name}.pem"
-        if not path.exists():
-            path.write_bytes(self._certificate(self.name, self.key, authority=True))
-        return path
-
-    def sign(self, name: str, password: bytes | None = None) -> tuple[Path, Path]:
-        """The files of a certificate for a host or a client, and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate, key_file = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        certificate.write_bytes(self._certificate(name, key, authority=False))
-        encryption = BestAvailableEncryption(password) if password else NoEncryption()
-        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
-        return certificate, key_file
-
-    def _certificate(self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
-        today = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(today - datetime.timedelta(days=1))
-            .not_valid_after(today + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(
-                x509.KeyUsage(
-                    digital_signature=True,
-                    key_cert_sign=authority,
-                    crl_sign=authority,
-                    content_commitment=False,
-                    key_encipherment=False,
-                    data_encipherment=False,
-                    key_agreement=False,
-                    encipher_only=False,
-                    decipher_only=False,
-                ),
-                critical=True,
-            )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
-        )
-        if not authority:
-            names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 @pytest.fixture

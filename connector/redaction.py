@@ -1,0 +1,39 @@
+"""Redaction: texts of others without the credentials that they may repeat.
+
+AWS answers a signature that it does not accept with the canonical request, session token and all; a proxy may echo a
+request's headers; an SDK names a URL with the user and password in it.
+"""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "***"
+
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
+_PATTERNS = (
+    (_USER_INFO, f"{HIDDEN}@"),
+    (re.compile(r"((?:proxy-)?authorization(?: header)?[\"']?\s*[:=]).*", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    (
+        re.compile(
+            r"((?:x-amz-(?:security-token|signature|credential)|signature|credential|session_?token|secret_?access_?key"
+            r"|access_?key_?id|password)[\"']?\s*[:=]\s*)[\"']?[^\s,;&\"']+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # How AWS begins the id of an access key: of a user, and of temporary credentials.
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{8,}"), HIDDEN),
+)
+
+
+def without_user(text: str) -> str:
+    """A text with `***` for the user and password of each address in it."""
+    return _USER_INFO.sub(f"{HIDDEN}@", text)
+
+
+def redacted(text: str) -> str:
+    """A text with `***` for each credential in it that can be told by its look or by the name before it."""
+    for pattern, hidden in _PATTERNS:
+        text = pattern.sub(hidden, text)
+    return text
