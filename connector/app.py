@@ -134,24 +134,29 @@ class Connector(Service):
         self._log.info(LogEvent.STOPPED)
 
     def _watch_numbers(self, source: Source) -> None:
+        epochs, committer = source.epochs, self.sink if isinstance(self.sink, Transactions) else source
         watch, per_partition = self.metrics.watch, self.metrics.watch_partitions
         watch("calls_in_flight", "Calls in flight.", lambda: self.limiter.in_flight)
         watch("bytes_in_flight", "Bytes of the bodies in flight.", lambda: self.limiter.bytes_in_flight)
         watch("limit", "The most calls that may be in flight at present.", lambda: self.limiter.limit)
         watch(
-            "buffered_events", "Events delivered and not complete.", lambda: sum(x.unfinished for x in source.ledgers)
+            "buffered_events",
+            "Events delivered and not complete.",
+            lambda: sum(x.unfinished for x in epochs.ledgers.values()),
         )
         watch(
-            "buffered_bytes", "Bytes of events and results not complete.", lambda: sum(x.bytes for x in source.ledgers)
+            "buffered_bytes",
+            "Bytes of events and results not complete.",
+            lambda: sum(x.bytes for x in epochs.ledgers.values()),
         )
-        watch("partitions", "Partitions assigned to this process.", lambda: len(list(source.ledgers)))
-        watch("commit_age_seconds", "Seconds since nothing was left to commit.", lambda: source.commit_age)
+        watch("partitions", "Partitions assigned to this process.", lambda: len(epochs.ledgers))
+        watch("commit_age_seconds", "Seconds since nothing was left to commit.", lambda: committer.commit_age)
         watch("ready", "1 while ready, else 0.", lambda: float(self.health.reason is None))
-        per_partition("lag", "Events of the partition that are not complete.", source.lag)
+        per_partition("lag", "Events of the partition that are not complete.", epochs.lag)
         per_partition(
-            "oldest_unfinished_seconds", "Seconds since the delivery of the oldest unfinished event.", source.ages
+            "oldest_unfinished_seconds", "Seconds since the delivery of the oldest unfinished event.", epochs.ages
         )
-        per_partition("oldest_unfinished_offset", "Offset of the oldest unfinished event.", source.oldest)
+        per_partition("oldest_unfinished_offset", "Offset of the oldest unfinished event.", epochs.oldest)
 
 
 def _topic_advice(settings: Settings, topics: dict[str, Topic]) -> Iterable[str]:

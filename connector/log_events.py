@@ -38,6 +38,8 @@ class LogEvent(StrEnum):
     """Events were deleted by the topic's retention before they were read."""
     TOPIC_RECREATED = "topic_recreated"
     """The topic was deleted and created again, or its offsets went backwards."""
+    HEADER_NAME_REPLACED = "header_name_replaced"
+    """A header's name is not UTF-8: it is shown with backslashes from here on. Said once for each partition."""
     SOURCE_FAILED = "source_failed"
     """The consumer failed in a way that has no sentence of its own, and is replaced."""
     SOURCE_PROBLEM = "source_problem"

@@ -104,6 +104,7 @@ class Metrics:
             return Histogram(registry, f"connector_{name}", sentence, bounds)
 
         self.events = counter("events", "Events delivered from the input topic.")
+        self.skipped = counter("skipped", "Events that an earlier owner had completed, and that were not called again.")
         self.results = counter("results", "Results that the broker has acknowledged.")
         self.dead_letters = counter(
             "dead_letters", "Dead letters that the broker has acknowledged, by reason.", "reason"

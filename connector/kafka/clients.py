@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from connector.kafka import repairs
+from connector.kafka import repairs, unreadable
 from connector.kafka.ownership import owned
 from connector.kafka.security import client_options
 
@@ -39,6 +39,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
 
     It never resets a position by itself (`none`): the policy is the source's, logged and counted.
     """
+    unreadable.read_on()
     kafka = settings.kafka
     consumer = AIOKafkaConsumer(
         **common(settings),

@@ -1,6 +1,7 @@
 """Repairs of aiokafka: everything that needs its private names, each with the failure that it prevents.
 
-They were tried with the versions in TRIED, and refuse any other. The item numbers are those of docs/DESIGN.md, "Kafka".
+Those of its parser are in `unreadable.py`. They were tried with the versions in TRIED, and refuse any other. The item
+numbers are those of docs/DESIGN.md, "Kafka".
 """
 
 from __future__ import annotations

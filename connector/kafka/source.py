@@ -22,14 +22,16 @@ from connector.kafka.commits import Commits
 from connector.kafka.epochs import Epochs
 from connector.kafka.explanation import explain, is_denial
 from connector.kafka.positions import Positions
+from connector.kafka.unreadable import Unreadable
 from connector.lease import Lease
+from connector.log import traceback_of
 from connector.log_events import LogEvent
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from connector.kafka.positions import Opener
-    from connector.ledger import Commit, Ledger
+    from connector.ledger import Commit
     from connector.metrics import Metrics
     from connector.settings import Settings
 
@@ -70,7 +72,7 @@ class Downstream(Protocol):
         ...
 
 
-class Source(ConsumerRebalanceListener):
+class Source:
     """Brings the events of our partitions, and commits what is complete, unless transactions do."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -80,15 +82,18 @@ class Source(ConsumerRebalanceListener):
         self._log = structlog.get_logger("connector.source")
         self._downstream: Downstream
         self._transactions: Opener | None = None
-        self._epochs = Epochs(settings.buffer)
-        self._positions = Positions(self._kafka, self._epochs, metrics, self._log, say=self._say, placed=self.gate)
+        self.epochs = Epochs(settings.buffer)
+        """The ledgers of our partitions."""
+        self._positions = Positions(self._kafka, self.epochs, metrics, self._log, say=self._say, placed=self.gate)
         self._ending = asyncio.Lock()
         self._heard = time.monotonic()
         self.lease = Lease(_LEASE * self._kafka.session_timeout)
         """Whether we may take ourselves for the owner of our partitions."""
-        self._commits = Commits(self._kafka, self._epochs, self.lease, metrics, self._log)
+        self._commits = Commits(self._kafka, self.epochs, self.lease, metrics, self._log)
         self._said: str | None = None
         self._rival_until = 0.0
+        self._held_up: str | None = None
+        """Which batch cannot be read, in a sentence, whatever else is well again."""
         self._stopping = False
         self.joined = False
         """Whether the group has given us an assignment, which may be empty."""
@@ -101,72 +106,23 @@ class Source(ConsumerRebalanceListener):
         self._transactions = self._positions.transactions = transactions
 
     @property
-    def ledgers(self) -> Iterable[Ledger]:
-        """The ledgers of our partitions."""
-        return self._epochs.ledgers.values()
-
-    @property
     def cut_off(self) -> bool:
         """Whether the group coordinator has not answered for longer than a rebalance can keep it silent."""
         silent = time.monotonic() - self._heard
-        return self._epochs.consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
-
-    def lag(self) -> dict[int, float]:
-        """How many events of each of our partitions are not complete, as far as the broker has told its end."""
-        lags: dict[int, float] = {}
-        consumer = self._epochs.consumer
-        if consumer is None:
-            return lags
-        for tp, ledger in self._epochs.ledgers.items():
-            end, oldest = consumer.highwater(tp), ledger.oldest
-            first = oldest.offset if oldest is not None else repairs.position(consumer, tp)
-            if end is not None and first is not None and not ledger.positioning:
-                lags[tp.partition] = max(0, end - first)
-        return lags
-
-    def ages(self) -> dict[int, float]:
-        """Seconds since the delivery of each partition's oldest unfinished event."""
-        now = time.monotonic()
-        return {
-            ledger.partition: now - ledger.oldest.arrived if ledger.oldest is not None else 0.0
-            for ledger in self.ledgers
-        }
-
-    def oldest(self) -> dict[int, float]:
-        """The offset of each partition's oldest unfinished event, where there is one."""
-        return {ledger.partition: ledger.oldest.offset for ledger in self.ledgers if ledger.oldest is not None}
+        return self.epochs.consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """What the group has committed of a partition; raises KafkaError."""
-        if self._epochs.consumer is None:
+        if self.epochs.consumer is None:
             raise ConsumerStoppedError
-        return (await repairs.committed(self._epochs.consumer, [partition]))[partition]
-
-    @property
-    def owes(self) -> bool:
-        """Whether there are events to work on: delivered and not complete, or readable at the broker and not fetched."""
-        return any(
-            ledger.unfinished or ledger.positioning or (tp not in self._epochs.paused and self._readable(tp))
-            for tp, ledger in self._epochs.ledgers.items()
-        )
-
-    def _readable(self, tp: TopicPartition) -> bool:
-        """Whether the broker has told of events behind our position; those of open transactions do not count."""
-        consumer = self._epochs.consumer
-        if consumer is None:
-            return False
-        end, position = consumer.last_stable_offset(tp), repairs.position(consumer, tp)
-        return end is not None and position is not None and position < end
+        return (await repairs.committed(self.epochs.consumer, [partition]))[partition]
 
     def state(self) -> dict[str, object]:
         """What it is doing, for a person who must find out why nothing moves."""
         return {
             "joined": self.joined,
             "owner": self.lease.holds(time.monotonic()),
-            "paused": sorted(tp.partition for tp in self._epochs.paused),
-            "lag": self.lag(),
-            "unfinished": {tp.partition: ledger.unfinished for tp, ledger in self._epochs.ledgers.items()},
-            "oldest": self.oldest(),
+            **self.epochs.state(),
         }
 
     @property
@@ -190,14 +146,15 @@ class Source(ConsumerRebalanceListener):
             except* (KafkaError, OSError, TimeoutError) as errors:
                 self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
             except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
-                self._log.exception(LogEvent.SOURCE_FAILED)
-                self._say(f"the Kafka consumer failed: {_first(errors)!r}; replacing it")
+                self._log.error(LogEvent.SOURCE_FAILED, exception=traceback_of(_first(errors)))
+                self._say(f"the Kafka consumer failed: {type(_first(errors)).__name__}; replacing it")
             await self._close_consumer(limit=self._kafka.request_timeout)
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
 
     def _say(self, problem: str | None) -> None:
         """Remember what is wrong, and log it when it was not said already."""
+        problem = problem or self._held_up
         if time.monotonic() < self._rival_until:
             problem = (
                 f"another process uses kafka.group_instance_id {self._kafka.group_instance_id}: "
@@ -235,14 +192,14 @@ class Source(ConsumerRebalanceListener):
         found = await self.find_topics()
         self._positions.expect(found[self._kafka.input_topic].id)
         consumer = clients.consumer(self._settings)
-        self._epochs.use(consumer)
+        self.epochs.use(consumer)
         self._heard = time.monotonic()
         async with asyncio.timeout(2 * self._kafka.request_timeout):
             await consumer.start()
         repairs.keep_poll_detection(consumer)
         repairs.on_coordinator_answer(consumer, self._note_answer)
         repairs.on_rival(consumer, self._note_rival)
-        consumer.subscribe([self._kafka.input_topic], listener=self)
+        consumer.subscribe([self._kafka.input_topic], listener=_Listener(self))
         return consumer
 
     def _note_answer(self, answer: Any, asked: float) -> None:
@@ -259,7 +216,7 @@ class Source(ConsumerRebalanceListener):
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         """Take what has been fetched, turn by turn; paused or not, so that the membership stays alive."""
-        failures = 0
+        failures, batches = 0, Unreadable()
         while True:
             started = time.monotonic()
             if repairs.heartbeat_died(consumer):
@@ -283,7 +240,8 @@ class Source(ConsumerRebalanceListener):
                 await asyncio.sleep(_RETRY[0] * 2**failures)
                 continue
             self._metrics.polling.add(time.monotonic() - started)
-            if failures:
+            before, self._held_up = self._held_up, batches.look(consumer, time.monotonic())
+            if failures or before != self._held_up:
                 failures = 0
                 self._say(None)
             self._deliver(consumer, fetched)
@@ -295,13 +253,13 @@ class Source(ConsumerRebalanceListener):
         """Deliver what was fetched; no await stands between `getmany` and here."""
         now = time.monotonic()
         for tp, records in fetched.items():
-            ledger = self._epochs.ledgers.get(tp)
+            ledger = self.epochs.ledgers.get(tp)
             if ledger is None:
                 # Fetched before our listener ran: never dropped, read again once the epoch has begun.
                 consumer.pause(tp)
                 consumer.seek(tp, records[0].offset)
                 continue
-            events = []
+            events, skipped = [], ledger.skipped
             for record in records:
                 key, value, headers = record.key, record.value, record.headers
                 size = (len(key) if key else 0) + (len(value) if value else 0)
@@ -310,23 +268,25 @@ class Source(ConsumerRebalanceListener):
                 event = Event(ledger, record.offset, key, value, headers, record.timestamp, now, size)
                 if ledger.deliver(event):
                     events.append(event)
+            if ledger.skipped > skipped:
+                self._metrics.skipped.inc(ledger.skipped - skipped)
             if events:
                 self._metrics.events.inc(len(events))
                 self._downstream.deliver(events)
 
     def gate(self) -> None:
         """Pause what must not be fetched at present, and resume what may be."""
-        self._epochs.gate(consuming=self._downstream.consuming, unreadable=self._positions.unreadable)
+        self.epochs.gate(consuming=self._downstream.consuming, unreadable=self._positions.unreadable)
 
     # -- a rebalance -------------------------------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give our partitions up: finish what is being called, publish and commit it; nothing of it when they are lost."""
-        consumer = self._epochs.consumer
+        consumer = self.epochs.consumer
         lost = consumer is not None and repairs.generation(consumer) < 0
-        if self._epochs.ledgers:
+        if self.epochs.ledgers:
             self._log.info(
-                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self._epochs.ledgers)
+                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self.epochs.ledgers)
             )
         try:
             await self._end_epochs(self._kafka.revoke_drain, lost=lost)
@@ -340,26 +300,26 @@ class Source(ConsumerRebalanceListener):
         self._drop_epochs()
         if self._stopping:
             return
-        self._epochs.begin(assigned)
+        self.epochs.begin(assigned)
         self.joined = True
         if self._transactions is None:
             self._commits.allow()
-        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self._epochs.ledgers))
+        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self.epochs.ledgers))
         finding = self._positions.find()
         # No heartbeat is sent while this listener runs, so it may take a part of the session only.
         await asyncio.wait([finding], timeout=self._kafka.session_timeout / 4)
 
     def _drop_epochs(self) -> None:
         self._positions.forget()
-        if self._epochs.ledgers:
-            self._epochs.drop()
+        if self.epochs.ledgers:
+            self.epochs.drop()
             self._downstream.forget()
 
     async def _end_epochs(self, drain: float, *, lost: bool = False) -> None:
         """End every epoch within `drain` seconds."""
         async with self._ending:
             may_commit = await self._commits.end()
-            if self._epochs.ledgers and not lost:
+            if self.epochs.ledgers and not lost:
                 end = time.monotonic() + drain
                 closing = min(_CLOSING, drain / 5)
                 await self._downstream.drain(end - closing, end - closing / 2)
@@ -377,11 +337,24 @@ class Source(ConsumerRebalanceListener):
         await self._close_consumer(limit)
 
     async def _close_consumer(self, limit: float) -> None:
-        consumer, self._epochs.consumer = self._epochs.consumer, None
+        consumer, self.epochs.consumer = self.epochs.consumer, None
         self._commits.cancel()
         self._drop_epochs()
         if consumer is not None:
             await repairs.stop_consumer(consumer, limit)
+
+
+class _Listener(ConsumerRebalanceListener):
+    """What aiokafka calls in a rebalance; apart, because its class has no types, and nothing that inherits it is checked."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._source.on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._source.on_partitions_assigned(assigned)
 
 
 def _partitions_of(error: KafkaError) -> list[TopicPartition]:

@@ -66,6 +66,7 @@ class Transactions:
         self._transactors: dict[Ledger, Transactor] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._pending = 0
+        self._since = 0.0
 
     # -- for the pipeline --------------------------------------------------------------------------------------------
 
@@ -88,6 +89,11 @@ class Transactions:
     def pending(self) -> int:
         """How many results and dead letters are in no committed transaction."""
         return self._pending
+
+    @property
+    def commit_age(self) -> float:
+        """Seconds since nothing was left to commit."""
+        return time.monotonic() - self._since if self._pending else 0.0
 
     @property
     def problem(self) -> str | None:
@@ -190,6 +196,7 @@ class Transactions:
     def _count(self) -> None:
         pending = sum(len(one.answers) for one in self._transactors.values())
         if bool(pending) is not bool(self._pending):
+            self._since = time.monotonic()
             busy = self._metrics.publishing
             (busy.start if pending else busy.stop)(time.monotonic())
         self._pending = pending

@@ -50,7 +50,7 @@ class Health:
         if source is None or sink is None:
             return
         free = connector.limiter.in_flight < connector.limiter.limit
-        work = self._known_reason() is None and free and source.owes
+        work = self._known_reason() is None and free and source.epochs.owe
         if self._watchdog.look(now, work=work, progress=pipeline.progress):
             connector.metrics.stuck.inc()
             self._log.error(

@@ -157,8 +157,8 @@ class Working:
     @property
     def consumer(self) -> AIOKafkaConsumer:
         """The consumer of the moment."""
-        assert self.source._epochs.consumer is not None
-        return self.source._epochs.consumer
+        assert self.source.epochs.consumer is not None
+        return self.source.epochs.consumer
 
     @property
     def coordinator(self) -> Any:
@@ -168,7 +168,7 @@ class Working:
     @property
     def partitions(self) -> set[int]:
         """The partitions that have a position."""
-        return {ledger.partition for ledger in self.source.ledgers if not ledger.positioning}
+        return {ledger.partition for ledger in self.source.epochs.ledgers.values() if not ledger.positioning}
 
     def count(self, name: str) -> float:
         """The value of a counter."""
@@ -308,5 +308,5 @@ class Stage:
         """Start a source, and wait until its partitions have positions."""
         working = self.work(settings)
         await until(lambda: working.source.joined and working.source.problem is None)
-        await until(lambda: all(not ledger.positioning for ledger in working.source.ledgers))
+        await until(lambda: all(not ledger.positioning for ledger in working.source.epochs.ledgers.values()))
         return working

@@ -377,7 +377,7 @@ async def all_but_the_first_complete(stage: Stage, count: int) -> Working:
     working.recorder.hold = True
     await until(lambda: len(working.recorder.events) == count)
     working.recorder.complete(working.recorder.events[1:])
-    await until(lambda: all(ledger.due is None for ledger in working.source.ledgers))
+    await until(lambda: all(ledger.due is None for ledger in working.source.epochs.ledgers.values()))
     return working
 
 
@@ -397,7 +397,7 @@ async def test_a_broker_that_takes_less_metadata_gets_the_offsets_alone(
     monkeypatch.setattr(offset_map, "encode", lambda *_: "c1:" + "A" * 5000)
     first = await all_but_the_first_complete(stage, 50)
     assert await stage.committed() == 0
-    assert all(ledger.maps_refused for ledger in first.source.ledgers)
+    assert all(ledger.maps_refused for ledger in first.source.epochs.ledgers.values())
     assert first.count("commit_failures") == 0
     await first.stop()
     working = stage.work()

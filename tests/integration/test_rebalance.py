@@ -110,12 +110,12 @@ async def test_events_of_a_partition_without_ledger_are_sought_back_and_not_drop
         deliver = Source._deliver
 
         def dropping(self: Source, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
-            deliver(self, consumer, {tp: records for tp, records in fetched.items() if tp in self._epochs.ledgers})
+            deliver(self, consumer, {tp: records for tp, records in fetched.items() if tp in self.epochs.ledgers})
 
         monkeypatch.setattr(Source, "_deliver", dropping)
     working = await stage.worker(stage.settings(auto_offset_reset="earliest"))
     tp = TopicPartition(stage.topic, 0)
-    ledger = working.source._epochs.ledgers.pop(tp)
+    ledger = working.source.epochs.ledgers.pop(tp)
     await stage.produce(5)
     if protected:
         await until(lambda: tp in working.consumer.paused())
@@ -123,7 +123,7 @@ async def test_events_of_a_partition_without_ledger_are_sought_back_and_not_drop
     else:
         await until(lambda: repairs.position(working.consumer, tp) == 5)
     assert working.recorder.events == []
-    working.source._epochs.ledgers[tp] = ledger
+    working.source.epochs.ledgers[tp] = ledger
     working.consumer.resume(tp)
     await stage.produce(5)
     await until(lambda: working.recorder.offsets()[-1:] == [9])
@@ -165,7 +165,7 @@ async def test_a_late_commit_never_moves_a_revoked_partition(
 
         monkeypatch.setattr(Source, "_end_epochs", end_epochs)
     first = await stage.worker(patient)
-    await until(lambda: all(ledger.due is None for ledger in first.source.ledgers))
+    await until(lambda: all(ledger.due is None for ledger in first.source.epochs.ledgers.values()))
     sent, may_pass = await failing_commits(first.coordinator, monkeypatch)
     # Complete at once, so that the commit is about both partitions, whichever will move.
     first.recorder.hold = True
@@ -322,7 +322,7 @@ async def test_a_joiner_waits_in_peace_for_a_drain_that_is_shorter_than_its_requ
     first.recorder.draining = lambda: asyncio.sleep(drain)
     second = stage.work()
     dead = 0
-    await until(lambda: second.source._epochs.consumer is not None and second.consumer._coordinator is not None)
+    await until(lambda: second.source.epochs.consumer is not None and second.consumer._coordinator is not None)
     coordinator_dead = second.coordinator.coordinator_dead
 
     def count() -> None:

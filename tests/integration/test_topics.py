@@ -129,7 +129,7 @@ async def test_a_topic_that_is_deleted_at_work_does_not_come_back_by_itself(
     await stage.admin.delete_topics([stage.topic])
     if protected:
         await until(lambda: "does not exist any more" in (working.source.problem or ""))
-        await until(lambda: not list(working.source.ledgers))
+        await until(lambda: not list(working.source.epochs.ledgers.values()))
         assert stage.topic not in await stage.admin.list_topics()
         await stage.create_again()
     await until(lambda: working.count("topics_recreated"))

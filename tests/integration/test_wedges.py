@@ -154,7 +154,7 @@ def guarded() -> Iterator[LocalKafka]:
 async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
     guarded: LocalKafka, protected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "HEARTBEAT", 0.2)
+    monkeypatch.setattr("connector.settings.kafka._HEARTBEAT", 0.2)
     if not protected:
         monkeypatch.setattr(repairs, "heartbeat_died", lambda consumer: False)
         monkeypatch.setattr(source, "_FAILURES_BEFORE_REPLACEMENT", 1000)
@@ -179,7 +179,7 @@ async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
         await until(heartbeat.done)
         await asyncio.to_thread(guarded.allow, *access)
         if protected:
-            await until(lambda: working.source._epochs.consumer not in (None, consumer) and working.partitions == {0})
+            await until(lambda: working.source.epochs.consumer not in (None, consumer) and working.partitions == {0})
             await stage.produce(3)
             await until(lambda: working.recorder.offsets() == [0, 1, 2])
             await until(lambda: committed(stage, 3))
@@ -201,7 +201,7 @@ async def group_is_empty(stage: Stage) -> bool:
 async def test_who_shares_an_instance_id_says_so_and_lets_the_other_work_a_while(
     bootstrap_servers: str, protected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "HEARTBEAT", 0.3)
+    monkeypatch.setattr("connector.settings.kafka._HEARTBEAT", 0.3)
     monkeypatch.setattr(repairs, "_AFTER_A_RIVAL", 2.0)
     monkeypatch.setattr(source, "_RIVAL", 8.0)
     if not protected:

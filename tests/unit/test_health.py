@@ -24,7 +24,7 @@ def parts(**changes: Any) -> SimpleNamespace:
             problem=state["source"],
             joined=state["joined"],
             cut_off=state["cut_off"],
-            owes=False,
+            epochs=SimpleNamespace(owe=False),
             state=lambda: {"lag": {0: 1}},
         ),
         pipeline=SimpleNamespace(problem=state["pipeline"], progress=0, state=lambda: {"ready": 1}),
@@ -102,7 +102,7 @@ async def test_a_change_of_the_reason_is_logged_once_and_kept() -> None:
 @in_virtual_time
 async def test_work_that_does_not_move_is_logged_with_the_state_of_every_part_counted_and_not_ready() -> None:
     connector = parts()
-    connector.source.owes = True
+    connector.source.epochs.owe = True
     health = health_of(connector)
     with structlog.testing.capture_logs() as log:
         watch = asyncio.create_task(health.watch())
@@ -129,7 +129,7 @@ async def test_work_that_does_not_move_is_logged_with_the_state_of_every_part_co
 async def test_what_is_held_up_by_something_known_is_not_stuck() -> None:
     for change in ("pipeline", "source", "sink", "slot", "nothing to do"):
         connector = parts(**{change: "away"} if change in ("pipeline", "source", "sink") else {})
-        connector.source.owes = change != "nothing to do"
+        connector.source.epochs.owe = change != "nothing to do"
         if change == "slot":
             connector.limiter.start(1, 0.0)
         health = health_of(connector)
