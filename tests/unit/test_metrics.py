@@ -130,11 +130,13 @@ def test_every_family_of_the_contract_is_there_with_a_sentence() -> None:
     event = make_event(ledger, 9, b"key", payload=b"12345")
     ledger.deliver(event)
     source = SimpleNamespace(
-        ledgers=[ledger, make_ledger(5)],
         commit_age=1.5,
-        lag=lambda: {4: 11.0, 5: 0.0},
-        ages=lambda: {4: 2.5, 5: 0.0},
-        oldest=lambda: {4: 9.0},
+        epochs=SimpleNamespace(
+            ledgers={4: ledger, 5: make_ledger(5)},
+            lag=lambda: {4: 11.0, 5: 0.0},
+            ages=lambda: {4: 2.5, 5: 0.0},
+            oldest=lambda: {4: 9.0},
+        ),
     )
     connector._watch_numbers(cast("Any", source))
     connector.metrics.calls.labels("retry", "throttled").inc()
