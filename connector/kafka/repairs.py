@@ -311,9 +311,7 @@ async def abandon(producer: AIOKafkaProducer, limit: float = 1.0) -> None:
     accumulator._pending_batches = _Forgiving(accumulator._pending_batches)
     accumulator.fail_all(kafka_errors.ProducerClosed())
     for batch in itertools.chain(*accumulator._batches.values(), accumulator._pending_batches):
-        # Whoever sent them may be gone, and nobody waits for both.
-        for waiter in (batch.future, batch._drain_waiter):
-            waiter.add_done_callback(_take_exception)
+        batch._drain_waiter.add_done_callback(_take_exception)  # nobody waits for it
     task = producer._sender.sender_task
     if task is not None and not task.done():
         # Aiokafka's own callback takes every idempotent producer for a transactional one, and raises.

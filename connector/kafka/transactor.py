@@ -230,7 +230,9 @@ class Transactor:
                 for number, queue in queues.items():
                     while queue:
                         batch, sent = topic.batch(producer, queue)
-                        sends.append((topic, sent, await producer.send_batch(batch, topic.name, partition=number)))
+                        future = await producer.send_batch(batch, topic.name, partition=number)
+                        future.add_done_callback(_take_exception)
+                        sends.append((topic, sent, future))
             await self._acknowledged(sends)
             offsets = {self.partition: OffsetAndMetadata(*portion.commit)}
             await producer.send_offsets_to_transaction(offsets, around.group)
@@ -297,3 +299,9 @@ class Transactor:
 
 def _place(commit: Commit | None) -> str:
     return "no offset" if commit is None else f"offset {commit.offset}"
+
+
+def _take_exception(future: asyncio.Future[object]) -> None:
+    """Who waits for a send may be cancelled; an error that nobody takes would be logged by asyncio."""
+    if not future.cancelled():
+        future.exception()
