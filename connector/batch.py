@@ -28,7 +28,6 @@ class Batch:
         "oldest",
         "open",
         "parent",
-        "root",
         "route",
         "size",
         "started",
@@ -49,11 +48,21 @@ class Batch:
         self.attempts: Counter[Any] = Counter()
         self.mark: int | None = None
         self.parent = parent
-        self.root: Batch = self if parent is None else parent.root
         self.calls = 0
         self.waits = 0
         self.then: list[Batch] = []
         self.unanswered = 0
+
+    @property
+    def root(self) -> Batch:
+        """The batch that this is a part of, or itself.
+
+        A batch that held itself would keep its events until the next full garbage collection, which may be long in coming.
+        """
+        root = self
+        while root.parent is not None:
+            root = root.parent
+        return root
 
     @property
     def tries(self) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING
+
+import pytest
 
 from connector.batcher import Batcher, BatchPolicy, Ordering
 from connector.event import Route
+from connector.ledger import Ledger
 from tests.unit.factories import make_event, make_events, make_ledger, take
 
 if TYPE_CHECKING:
@@ -314,3 +319,34 @@ def test_a_cleared_batcher_takes_events_as_at_the_start() -> None:
     assert b.wake_at() is None
     b.add(make_events(make_ledger(epoch=2), "a"))
     assert offsets(take(b, 1.0)) == [0]
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+class Watched(Ledger):
+    """A ledger that can be referred to weakly; it lives for as long as any of its events."""
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_answered_events_are_gone_at_once_and_not_at_the_next_garbage_collection(*, halved: bool) -> None:
+    b, ledger = batcher(), Watched("inference-requests", 0, 1)
+    ledger.place(0, None)
+    alive = weakref.ref(ledger)
+    gc.disable()
+    try:
+        b.add(make_events(ledger, "abcd"))
+        batch = take(b)
+        if halved:
+            b.split(batch)
+            for _ in range(2):
+                batch = take(b)
+                b.answered(batch)
+        else:
+            b.answered(batch)
+        del batch, ledger
+        assert b.empty
+        assert b.peek(0.0) is None
+        assert alive() is None
+    finally:
+        gc.enable()
