@@ -87,7 +87,7 @@ class Connector(Service):
         transactions = None
         if settings.kafka.delivery == "exactly_once":
             self.sink = transactions = Transactions(
-                settings, self.source.lease, self.metrics, self.pipeline, self.source.committed
+                settings, self.source.lease, self.metrics, self.pipeline, self.source
             )
         else:
             self.sink = Sink(settings, self.source.lease, self.metrics.publishing, self.pipeline)

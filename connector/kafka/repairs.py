@@ -189,6 +189,11 @@ def generation(consumer: AIOKafkaConsumer) -> int:
     return int(consumer._coordinator.generation)
 
 
+def rejoin(consumer: AIOKafkaConsumer) -> None:
+    """Let a member join its group anew, which gives its partitions up and takes what the group gives it."""
+    consumer._coordinator.request_rejoin()
+
+
 def client(consumer: AIOKafkaConsumer) -> Any:
     """The client of a consumer, for requests that the consumer has no method for, without connections of their own."""
     return consumer._client

@@ -117,6 +117,11 @@ class Source:
             raise ConsumerStoppedError
         return (await repairs.committed(self.epochs.consumer, [partition]))[partition]
 
+    def rejoin(self) -> None:
+        """Ask the group for our partitions anew: their epochs end in order, and others begin where the group is."""
+        if self.epochs.consumer is not None:
+            repairs.rejoin(self.epochs.consumer)
+
     def state(self) -> dict[str, object]:
         """What it is doing, for a person who must find out why nothing moves."""
         return {

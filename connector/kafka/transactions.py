@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -36,11 +36,22 @@ _STARTS = 8
 """Producers that are started at a time."""
 
 
+class Membership(Protocol):
+    """What transactions need of the source: our place in the group."""
+
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """What the group has committed of a partition; raises KafkaError."""
+        ...
+
+    def rejoin(self) -> None:
+        """Ask the group for our partitions anew."""
+        ...
+
+
 class Transactions:
     """The sink of exactly-once: publishes answers, and commits the offsets of their events, in transactions.
 
-    `upstream` is told of results and dead letters when their transaction is committed; `committed` reads the group's offset
-    of a partition.
+    `upstream` is told of results and dead letters when their transaction is committed.
     """
 
     def __init__(
@@ -49,7 +60,7 @@ class Transactions:
         lease: Lease,
         metrics: Metrics,
         upstream: Upstream,
-        committed: Callable[[TopicPartition], Awaitable[Commit | None]],
+        membership: Membership,
     ) -> None:
         kafka = settings.kafka
         self.results = OutputTopic(kafka.output_topic, upstream.result_too_large)
@@ -61,7 +72,7 @@ class Transactions:
         self._lease = lease
         self._metrics = metrics
         self._upstream = upstream
-        self._committed = committed
+        self._membership = membership
         self._log = structlog.get_logger("connector.transactions")
         self._transactors: dict[Ledger, Transactor] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -167,7 +178,7 @@ class Transactions:
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """What the group has committed, read with its errors checked."""
-        return await self._committed(partition)
+        return await self._membership.committed(partition)
 
     def turn(self) -> float:
         """The moment at which the next transaction of a partition may begin.
@@ -191,6 +202,10 @@ class Transactions:
     def failed(self) -> None:
         """Note that a transaction, or the start of its producer, has failed."""
         self._metrics.transactions.labels("failed").inc()
+
+    def rejoin(self) -> None:
+        """Ask the group for our partitions anew."""
+        self._membership.rejoin()
 
     # -- for the app -------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,14 @@ _LOOK = 1.0
 """Seconds after which a partition without answers is looked at for an offset that the group does not know."""
 
 
+_DISPLACED = 3
+"""How often in a row the group has another offset than ours until we ask it for the partitions anew."""
+
+
+class Displaced(KafkaError):
+    """The group has an offset that we never committed."""
+
+
 class Surroundings(Protocol):
     """What a transactor needs of the transactions that it belongs to."""
 
@@ -70,6 +78,10 @@ class Surroundings(Protocol):
         """Note that a transaction, or the start of its producer, has failed."""
         ...
 
+    def rejoin(self) -> None:
+        """Ask the group for our partitions anew."""
+        ...
+
 
 class Transactor:
     """The answers of one partition in one epoch, and the transactional producer that publishes them.
@@ -92,6 +104,7 @@ class Transactor:
         self._task: asyncio.Task[None] | None = None
         self._next = 0.0
         self._backoff = _BACKOFF[0]
+        self._displaced = 0
         self._attempted: Commit | None = None
         self._found: Commit | None = None
         """What the group had before this epoch, perhaps from an earlier topic of that name."""
@@ -173,6 +186,10 @@ class Transactor:
         if isinstance(error.__cause__ or error, OffsetMetadataTooLargeError):
             self.ledger.maps_refused = True
         self._around.failed()
+        self._displaced = self._displaced + 1 if isinstance(error, Displaced) else 0
+        if self._displaced >= _DISPLACED:
+            # If the partition is another's the group says so; if it is ours the next epoch begins where the group is.
+            self._around.rejoin()
         problem = f"a transaction of {self.ledger.topic}/{self.ledger.partition} fails: {explain(error)}"
         if isinstance(error, ProducerFenced):
             # Another start with our id, or the brokers' time limit; whether the partition is ours is for the group to say.
@@ -276,13 +293,14 @@ class Transactor:
     async def _reconcile(self) -> None:
         """Find out whether the last portion was committed: the answer to a commit can be lost on its way.
 
-        Raises KafkaError when the group has an offset that we never committed: then the partition is another process's.
+        Raises Displaced when the group has an offset that we never committed: then the partition is another process's, or
+        its offset was moved.
         """
         committed, known = await self._committed(), self.ledger.committed
         if committed is not None and committed == self._attempted:
             self._settle(committed)
         elif committed not in ((None, self._found) if known is None else (known,)):
-            raise KafkaError(
+            raise Displaced(
                 f"the group is at {_place(committed)}, and we left it at {_place(known)}: another process works on it"
             )
 

@@ -248,18 +248,23 @@ class Zombie:
     """Transactions of a process that has lost its partition and does not know: its ledger is stale, and its lease holds."""
 
     def __init__(self, stage: Stage, settings: Settings) -> None:
-        async def committed(partition: TopicPartition) -> Commit | None:
-            offset = await stage.committed(partition.partition)
-            return None if offset is None else Commit(offset)
-
+        self._stage = stage
         self.upstream = Upstream()
         self.lease = endless_lease()
         self.transactions = self.upstream.sink = Transactions(
-            settings, self.lease, Metrics(time.monotonic), self.upstream, committed
+            settings, self.lease, Metrics(time.monotonic), self.upstream, self
         )
         self.ledger = Ledger(stage.topic, 0, 1)
         self.events: list[Event] = []
         stage.stack.push_async_callback(self.close)
+
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """What the group has."""
+        offset = await self._stage.committed(partition.partition)
+        return None if offset is None else Commit(offset)
+
+    def rejoin(self) -> None:
+        """The group does not hear it."""
 
     async def own(self, position: int, committed: Commit | None, events: Iterable[int]) -> None:
         """Take the partition over, and events of it."""
@@ -357,6 +362,20 @@ async def test_a_start_that_came_late_does_not_make_its_process_commit_without_a
 async def has_duplicates(stage: Stage) -> bool:
     got = await sources(stage)
     return len(got) > len(set(got))
+
+
+async def test_an_owner_whose_group_offset_was_moved_goes_on_where_it_was_moved_to(stage: Stage) -> None:
+    working = await answering(stage)
+    await stage.produce(5)
+    await until(lambda: working.upstream.settled == list(range(5)))
+    async with rival(stage) as other:
+        await other.begin_transaction()
+        await other.send_offsets_to_transaction({TopicPartition(stage.topic, 0): OffsetAndMetadata(8, "")}, stage.group)
+        await other.commit_transaction()
+    await stage.produce(5)
+    await until(lambda: committed_is(stage, 10))
+    assert await sources(stage) == each(5) + each(10, first=8)
+    await until(lambda: working.transactions.problem is None)
 
 
 # -- a zombie's transaction while the partition is taken over ----------------------------------------------------------
