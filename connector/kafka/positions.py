@@ -136,16 +136,18 @@ class Positions:
         ledgers = self._epochs.ledgers
         wait, longest = _RETRY
         while waiting := {tp for tp, ledger in ledgers.items() if ledger.positioning} | set(self._unreadable):
+            what = f"the transactions of {self._kafka.group_id} cannot begin"
             try:
                 if self.transactions is not None:
                     await self.transactions.open([ledgers[tp] for tp in waiting])
+                what = f"the offsets of {self._kafka.group_id} cannot be read"
                 async with asyncio.timeout(self._kafka.request_timeout):
                     await self._place(waiting)
             except (KafkaError, OSError, TimeoutError) as error:
-                self._say(f"the offsets of {self._kafka.group_id} cannot be read: {explain(error)}; trying again")
+                self._say(f"{what}: {explain(error)}; trying again")
             except Exception as error:  # noqa: BLE001 - left alone, the partitions would stay paused for ever
                 self._log.exception(LogEvent.SOURCE_FAILED)
-                self._say(f"no position was found: {error!r}; trying again")
+                self._say(f"no position was found: {type(error).__name__}; trying again")
             if waiting & set(self._unreadable) or any(ledgers[tp].positioning for tp in waiting):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, longest)
