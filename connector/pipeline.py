@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _ROUTES_COUNTED = 4096
 """Routes whose successes are remembered; headers can make any number."""
+_GROWTH = 0.05
+"""How much each call's results count in the average of their size."""
 _QUIET = 10.0
 """Seconds between two log lines about calls that fail for the same reason."""
 _TOLD = frozenset({"inference-id", "inference-variant"})
@@ -108,6 +110,8 @@ class Pipeline:
         self._timer: asyncio.TimerHandle | None = None
         self._successes: Counter[Route] = Counter()
         self._held: list[tuple[Outgoing, dict[str, object]]] = []
+        self.growth = 0.0
+        """Bytes of results for each byte of events, of late."""
         self.progress = 0
         """A number that grows whenever events come, calls end, or the broker has acknowledged something."""
         self._starved = False
@@ -322,13 +326,17 @@ class Pipeline:
         self._successes[batch.route] += len(events)
         results = self._results.of(events, call, response, predictions, time.time_ns() // 1_000_000)
         attempts = batch.tries
+        asked = answered = 0
         for event, prediction in zip(events, predictions, strict=True):
             # A result in memory takes room too, until the broker has it.
-            event.size += len(prediction)
+            size, ledger = len(prediction), event.ledger
+            asked += event.size
+            answered += size
+            event.size += size
             event.attempts = attempts
-            ledger = event.ledger
-            ledger.bytes += len(prediction)
+            ledger.bytes += size
             ledger.highest_answered = max(ledger.highest_answered, event.offset)
+        self.growth += _GROWTH * (answered / max(1, asked) - self.growth)
         self._destination.publish(results)
         self._batcher.answered(batch)
         self._tripped(self._gate.guard.answered(len(events), now))

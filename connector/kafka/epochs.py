@@ -116,16 +116,19 @@ class Epochs:
         for ledger in self.ledgers.values():
             ledger.maps_refused = True
 
-    def gate(self, *, consuming: bool, unreadable: Collection[TopicPartition]) -> None:
+    def gate(self, *, consuming: bool, growth: float, unreadable: Collection[TopicPartition]) -> None:
         """Pause the partitions that are over their share of the buffer, and resume those that are well below it.
 
-        Those that have no position, or that cannot be read at theirs, stay paused.
+        `growth` is how many bytes of results come for each byte of events: there must be room for them, because only
+        fetching is held back, and never what is fetched. Those that have no position, or that cannot be read at theirs,
+        stay paused.
         """
         count = len(self.ledgers)
         if not count:
             return
         buffer = self._buffer
-        events, size, span = buffer.max_events / count, buffer.max_bytes / count, buffer.max_uncommitted
+        events, span = buffer.max_events / count, buffer.max_uncommitted
+        size = buffer.max_bytes / count / (1 + growth)
         for tp, ledger in self.ledgers.items():
             if ledger.positioning or tp in unreadable:
                 continue

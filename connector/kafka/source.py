@@ -56,6 +56,11 @@ class Downstream(Protocol):
         """Whether events may be fetched: not halted, not guarded."""
         ...
 
+    @property
+    def growth(self) -> float:
+        """Bytes that results take for each byte of their events."""
+        ...
+
     def deliver(self, events: list[Event]) -> None:
         """Take the events of one partition; returns at once."""
         ...
@@ -281,7 +286,10 @@ class Source:
 
     def gate(self) -> None:
         """Pause what must not be fetched at present, and resume what may be."""
-        self.epochs.gate(consuming=self._downstream.consuming, unreadable=self._positions.unreadable)
+        downstream = self._downstream
+        self.epochs.gate(
+            consuming=downstream.consuming, growth=downstream.growth, unreadable=self._positions.unreadable
+        )
 
     # -- a rebalance -------------------------------------------------------------------------------------------------
 

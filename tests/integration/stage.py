@@ -93,6 +93,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.consuming = True
+        self.growth = 0.0
         self.hold = False
         self.events: list[Event] = []
         self.drains = 0

@@ -684,3 +684,14 @@ async def test_payloads_are_logged_only_when_the_settings_say_so(shown: bool) ->
         assert line["event"] == "dead_lettered"
         assert (b"secret" in line.values()) is shown
         assert (line["key"], line["attempt"], line["reason"]) == (b"k", 1, "rejected_by_model")
+
+
+@in_virtual_time
+async def test_it_tells_how_many_bytes_results_take_for_each_byte_of_their_events() -> None:
+    with simulated():
+        bench = Bench(echo)
+        assert bench.pipeline.growth == 0
+        for number in range(200):
+            bench.deliver(b"%03d" % number)
+            await bench.complete()
+        assert bench.pipeline.growth == pytest.approx(4 / 3, rel=0.01)
