@@ -34,8 +34,10 @@ check: $(READY) ## lint and types only
 unit: $(READY) ## the tests that need no Kafka
 	$(BIN)/python -m pytest tests/unit
 
-chaos: $(READY) ## ROUNDS=N rounds of kills, broken links and faults, a seed each, and what must hold after them
-	$(BIN)/python -m tests.chaos --rounds $(ROUNDS)
+chaos: $(READY) ## ROUNDS=N rounds of kills, broken links and faults; each named scenario; what needs each protection (RESUME=1)
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --delivery both $(if $(RESUME),--resume)
+	$(BIN)/python -m tests.chaos --scenario all --rounds 2 --delivery both $(if $(RESUME),--resume)
+	$(BIN)/python -m tests.chaos --proofs
 
 benchmark: $(READY) ## events/s and CPU an event, beside a plain copy loop
 	$(BIN)/python -m tests.benchmarks.throughput

@@ -52,9 +52,12 @@ def main() -> int:
     )
     parser.add_argument("--resume", action="store_true", help=f"go on with the rounds in {_FOLDER}/")
     options = parser.parse_args()
+    if options.resume and options.without:
+        parser.error("--resume takes the rounds of a run with every protection, so it does not go with --without")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what its clients say about the faults that we make
     console = Console(highlight=False, soft_wrap=True)
-    journal = Journal(_FOLDER / ("proofs.jsonl" if options.proofs else "rounds.jsonl"), resume=options.resume)
+    kind = "proofs" if options.proofs else "scenarios" if options.scenario else "rounds"
+    journal = Journal(_FOLDER / f"{kind}.jsonl", resume=options.resume)
     try:
         with Broker(progress=console.print) as broker:
             if options.proofs:
