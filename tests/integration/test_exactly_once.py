@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from connector.local.faults import Fault
@@ -34,3 +36,25 @@ async def test_results_and_dead_letters_come_once_and_the_offsets_with_them(rig:
         return await rig.committed() == {number: end for number, end in ends.items() if end}
 
     await until(all_committed, "the offsets")
+
+
+async def test_what_an_at_least_once_process_left_finished_behind_a_slow_event_is_not_repeated(rig: Rig) -> None:
+    rig.endpoint.faults = [Fault("delay", payload=b"0,7", seconds=60.0, times=1)]
+    careful = exactly_once()
+    careless: Settings = {**careful, "kafka": {"delivery": "at_least_once"}}
+    first = await rig.connector(careless)
+    places = await rig.produce([(b"key-%02d" % number, b"%d,7" % number) for number in range(41)], partition=0)
+    await rig.results(40)
+
+    async def all_mapped() -> bool:
+        # Nothing is left that a commit could tell.
+        return await first.metric("connector_buffered_events") == 1 and await first.metric("connector_lag") == 41
+
+    await until(all_mapped, "the slow event to be the only one that is not complete")
+    await asyncio.sleep(0.5)  # several commit intervals
+    await first.kill()
+    second = await rig.connector(careful)
+    results = await rig.results(41)
+    assert sorted(map(source, results)) == sorted(places)
+    assert sorted(map(source, await rig.settled(rig.output))) == sorted(places)
+    assert await second.metric("connector_skipped_total") == 40
