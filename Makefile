@@ -22,7 +22,7 @@ demo: $(READY) ## Kafka, a SageMaker endpoint and the connector on this machine,
 
 test: check ## lint, types, and every test
 	@echo "== tests"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY) ## lint and types only
 	@echo "== ruff"
