@@ -32,8 +32,12 @@ def _unfinished_prefix() -> None:
 
 
 def _lost_partitions() -> None:
-    """Treat partitions that were lost like those that are given up in order: drain, publish, commit."""
+    """Treat partitions that were lost like those that are given up in order: drain, publish, commit.
+
+    The lease would notice as well, so it is off too.
+    """
     vars(repairs)["generation"] = lambda consumer: 1
+    _lease()
 
 
 def _transient_retries() -> None:
