@@ -198,8 +198,11 @@ class Rig:
         await self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(config))])
 
     async def delete_topics(self, *names: str) -> None:
-        """Delete topics."""
+        """Delete topics; those that come after them under their names are read from their beginning."""
         await self._admin.delete_topics(list(names))
+        for name in names:
+            if consumer := self._consumers.pop(name, None):
+                await consumer.stop()
 
     async def delete_records(self, before: dict[int, int]) -> None:
         """Let partitions of the input topic begin at these offsets, as retention does."""
