@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: rounds of chaos on one broker, a seed each, and what they came to.
+"""`python -m tests.chaos`: rounds of chaos, a seed each, and what they came to.
 
 Without --scenario each round is a mix that its seed chooses. Exit codes: 0 all held, 1 something did not, 130 Ctrl-C.
 """
@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.broker import Broker
+from tests.chaos.broker import Brokers
 from tests.chaos.checks import Kind, Problem
 from tests.chaos.harness import Report, run
 from tests.chaos.journal import Journal, Sum
@@ -60,10 +60,10 @@ def main() -> int:
     kind = "proofs" if options.proofs else "scenarios" if options.scenario else "rounds"
     journal = Journal(_FOLDER / f"{kind}.jsonl", resume=options.resume)
     try:
-        with Broker(progress=console.print) as broker:
+        with Brokers(progress=console.print) as brokers:
             if options.proofs:
-                return asyncio.run(_cancellable(_prove(options.seed, broker, journal, console)))
-            failed = asyncio.run(_cancellable(_run_all(list(_plan(options)), broker, journal, console)))
+                return asyncio.run(_cancellable(_prove(options.seed, brokers, journal, console)))
+            failed = asyncio.run(_cancellable(_run_all(list(_plan(options)), brokers, journal, console)))
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("interrupted; --resume goes on")
         return _INTERRUPTED
@@ -95,13 +95,13 @@ async def _cancellable(work: Coroutine[Any, Any, int]) -> int:
     return await task
 
 
-async def _run_all(scenarios: Sequence[Scenario], broker: Broker, journal: Journal, console: Console) -> int:
+async def _run_all(scenarios: Sequence[Scenario], brokers: Brokers, journal: Journal, console: Console) -> int:
     """Run what the journal does not have yet; 1 when anything failed."""
     failed = 0
     for number, scenario in enumerate(scenarios, 1):
         report = journal.find(scenario)
         if report is None:
-            report = await _run_one(scenario, broker)
+            report = await _run_one(scenario, brokers)
             journal.add(report)
             console.print(
                 f"{number:>4}/{len(scenarios)}  {_describe(report)}", style="red" if report.problems else None
@@ -111,13 +111,13 @@ async def _run_all(scenarios: Sequence[Scenario], broker: Broker, journal: Journ
     return failed
 
 
-async def _run_one(scenario: Scenario, broker: Broker) -> Report:
+async def _run_one(scenario: Scenario, brokers: Brokers) -> Report:
     """Run a scenario in a folder that stays only when it fails."""
     folder = _folder(scenario)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        report = await run(scenario, broker, folder)
+        report = await run(scenario, await brokers.fitting(scenario), folder)
     except Exception as error:
         # One round that cannot be judged must not end a night of them.
         problem = Problem(Kind.STUCK, f"the harness failed: {error!r}")
@@ -127,7 +127,7 @@ async def _run_one(scenario: Scenario, broker: Broker) -> Report:
     return report
 
 
-async def _prove(seed: int, broker: Broker, journal: Journal, console: Console) -> int:
+async def _prove(seed: int, brokers: Brokers, journal: Journal, console: Console) -> int:
     """Run each proof's scenario without its protection; 1 when one of them holds all the same.
 
     What a fault meets is chance, so that a seed may get away with it: then others are tried.
@@ -137,7 +137,7 @@ async def _prove(seed: int, broker: Broker, journal: Journal, console: Console) 
         kinds = ""
         for number in range(_PROOF_SEEDS):
             scenario = replace(NAMED[name], seed=seed + number, without=(*NAMED[name].without, protection))
-            report = await _run_one(scenario, broker)
+            report = await _run_one(scenario, brokers)
             journal.add(report)
             kinds = ", ".join(sorted({problem.kind for problem in report.problems}))
             if kinds:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import TYPE_CHECKING
 
 from tests.chaos.scenario import (
+    Access,
     AddPartitions,
     BrokerRestart,
     Configure,
+    Expire,
     Freeze,
     Kill,
     Link,
+    Recreate,
     Scale,
     SetFaults,
     Step,
     Terminate,
 )
+from tests.integration.rig import until
 
 if TYPE_CHECKING:
     from tests.chaos.running import Running
+    from tests.integration.rig import Rig
 
 
 @singledispatch
@@ -103,6 +109,39 @@ async def _set_faults(step: SetFaults, run: Running) -> None:
 
 @act.register(Configure)
 async def _configure(step: Configure, run: Running) -> None:
+    await run.rig.configure(run.topics[step.topic], step.config)
+
+
+@act.register(Recreate)
+async def _recreate(step: Recreate, run: Running) -> None:
     rig = run.rig
-    names = {"input": rig.input, "output": rig.output, "letters": rig.letters}
-    await rig.configure(names[step.topic], step.config)
+    async with run.feeding:
+        if step.answered:
+            await until(run.is_answered, "answers to all that was produced")
+        records = await run.read_input()
+        run.excused |= {run.place(record) for record in records} - run.answered
+        await rig.delete_topics(rig.input)
+        await until(partial(_is_created, rig), "the name of the deleted topic")
+        run.past.append(records)
+        run.beginnings.append(run.produced)
+
+
+async def _is_created(rig: Rig) -> bool:
+    with contextlib.suppress(AssertionError):
+        await rig.make_topics(rig.input)
+        return True
+    return False
+
+
+@act.register(Expire)
+async def _expire(step: Expire, run: Running) -> None:
+    async with run.feeding:
+        before = {number: max(end - step.left, 0) for number, end in (await run.rig.ends()).items()}
+        records = [record for record in await run.read_input() if record.offset < before[record.partition]]
+        run.excused |= {run.place(record) for record in records} - run.answered
+        await run.rig.delete_records(before)
+
+
+@act.register(Access)
+async def _change_access(step: Access, run: Running) -> None:
+    await run.broker.let_write(run.topics[step.topic], granted=step.granted)

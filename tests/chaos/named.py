@@ -6,13 +6,16 @@ from collections.abc import Mapping
 
 from connector.local.faults import Fault
 from tests.chaos.scenario import (
+    Access,
     AddPartitions,
     BrokerRestart,
     Configure,
     Expect,
+    Expire,
     Freeze,
     Kill,
     Link,
+    Recreate,
     Scale,
     Scenario,
     SetFaults,
@@ -23,6 +26,8 @@ from tests.chaos.scenario import (
 _LONGER_THAN_THE_SESSION = 6.0
 _SLOW = Fault("delay", rate=0.5, seconds=0.05)
 _BATCHES: Settings = {"correlation": {"mode": "batch"}, "batch": {"max_events": 16}}
+_SMALL = {"max.message.bytes": "8000"}
+"""What no oversized value fits in."""
 _SHORT_READ: Settings = {"endpoint": {"read_timeout": "500ms"}}
 
 _ALL = (
@@ -180,6 +185,82 @@ _ALL = (
     Scenario("scaling_up_and_down", faults=(_SLOW,), steps=(Scale(at=0.2, by=1), Scale(at=0.7, by=-1))),
     Scenario("more_partitions", faults=(_SLOW,), steps=(AddPartitions(at=0.3, count=4),)),
     Scenario("slow_network", faults=(_SLOW,), steps=(Link(at=0.2, how="delay", seconds=3.0, amount=0.2),)),
+    Scenario("result_too_large_for_its_topic", faults=(_SLOW,), oversized=0.1, topics={"output": _SMALL}),
+    Scenario(
+        "result_too_large_for_a_limit_that_was_lowered",
+        # A process knows the limits of its start: from then on the broker refuses, and neighbours with what is too large.
+        faults=(_SLOW,),
+        oversized=0.1,
+        steps=(Configure(first=True, topic="output", config=_SMALL),),
+    ),
+    Scenario(
+        "dead_letter_too_large_for_its_topic",
+        faults=(_SLOW,),
+        poison=0.05,
+        oversized=0.1,
+        topics={"output": _SMALL, "letters": _SMALL},
+    ),
+    Scenario(
+        "dead_letter_too_large_for_a_limit_that_was_lowered",
+        faults=(_SLOW,),
+        poison=0.05,
+        oversized=0.1,
+        topics={"output": _SMALL},
+        steps=(Configure(first=True, topic="letters", config=_SMALL),),
+    ),
+    Scenario("recreated_input_topic", faults=(_SLOW,), steps=(Recreate(at=0.4),), expect=Expect(repeats=20)),
+    Scenario(
+        "recreated_input_topic_while_halted",
+        rate=60.0,
+        faults=(_SLOW,),
+        steps=(
+            SetFaults(at=0.3, faults=(Fault("access_denied"),)),
+            Recreate(pause=1.5, answered=False),
+            SetFaults(pause=3.0, faults=(_SLOW,)),
+        ),
+        expect=Expect(repeats=20),
+    ),
+    Scenario(
+        "retention_passes_a_paused_position",
+        settings={"buffer": {"max_events": 20}},
+        faults=(_SLOW,),
+        steps=(
+            SetFaults(at=0.2, faults=(Fault("access_denied"),)),
+            Expire(pause=2.0, left=10),
+            SetFaults(pause=3.0, faults=(_SLOW,)),
+        ),
+    ),
+    Scenario("coordinator_moves", brokers=2, faults=(_SLOW,), steps=(BrokerRestart(at=0.3, seconds=6.0),)),
+    Scenario(
+        "too_few_replicas_of_the_output_topic",
+        brokers=2,
+        topics={"output": {"min.insync.replicas": "2"}},
+        faults=(_SLOW,),
+        poison=0.05,
+        steps=(BrokerRestart(at=0.3, seconds=6.0, clean=True),),
+    ),
+    Scenario(
+        "too_few_replicas_of_the_dead_letter_topic",
+        brokers=2,
+        topics={"letters": {"min.insync.replicas": "2"}},
+        faults=(_SLOW,),
+        poison=0.05,
+        steps=(BrokerRestart(at=0.3, seconds=6.0, clean=True),),
+    ),
+    Scenario(
+        "output_topic_denied_and_granted",
+        guarded=True,
+        faults=(_SLOW,),
+        poison=0.05,
+        steps=(Access(at=0.3, topic="output"), Access(pause=4.0, topic="output", granted=True)),
+    ),
+    Scenario(
+        "dead_letter_topic_denied_and_granted",
+        guarded=True,
+        faults=(_SLOW,),
+        poison=0.05,
+        steps=(Access(at=0.3, topic="letters"), Access(pause=4.0, topic="letters", granted=True)),
+    ),
 )
 
 NAMED: Mapping[str, Scenario] = {scenario.name: scenario for scenario in _ALL}

@@ -6,20 +6,26 @@ import asyncio
 import contextlib
 import signal
 import time
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connector.local.faults import Fault
 from tests.chaos.checks import Exit, Problem
-from tests.chaos.scenario import POISON, Scenario
-from tests.integration.rig import Process, Rig, until
+from tests.chaos.scenario import POISON, Scenario, Topic
+from tests.integration.rig import Process, Rig, source, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from aiokafka.structs import ConsumerRecord
+
     from tests.chaos.broker import Broker
     from tests.chaos.proxy import Proxy
+
+Place = tuple[int, str]
+"""Which life of the input topic an event belongs to, and its coordinates there."""
 
 _POISONED = Fault("model_error", payload=POISON, status=400, message="this payload is poison")
 
@@ -32,7 +38,17 @@ class Running:
     rig: Rig
     broker: Broker
     links: dict[str, Proxy]
-    answered: set[str] = field(default_factory=set)
+    produced: int = 0
+    """How many events the input topic has been given, in all of its lives."""
+    feeding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while events are produced."""
+    beginnings: list[int] = field(default_factory=lambda: [0])
+    """The number of the first event of each life of the input topic."""
+    past: list[list[ConsumerRecord]] = field(default_factory=list)
+    """What the input topic held in each of its former lives."""
+    answered: set[Place] = field(default_factory=set)
+    excused: set[Place] = field(default_factory=set)
+    """Events that were taken from the input topic before they were answered."""
     processes: list[Process] = field(default_factory=list)
     resting: set[int] = field(default_factory=set)
     """Processes that are meant not to run."""
@@ -44,11 +60,40 @@ class Running:
     peaks: dict[int, float] = field(default_factory=dict)
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
+    @property
+    def topics(self) -> dict[Topic, str]:
+        """The names of the topics."""
+        return {"input": self.rig.input, "output": self.rig.output, "letters": self.rig.letters}
+
+    def life(self, record: ConsumerRecord) -> int:
+        """The life of the input topic that an event or an answer belongs to, by its number; without one the last."""
+        number = (record.value or b"").partition(b",")[0]
+        return bisect_right(self.beginnings, int(number)) - 1 if number.isdigit() else len(self.beginnings) - 1
+
+    def place(self, record: ConsumerRecord) -> Place:
+        """Where an event is."""
+        return self.life(record), f"{record.topic}/{record.partition}/{record.offset}"
+
+    def place_answered(self, record: ConsumerRecord) -> Place:
+        """Where the event is that an answer says it is of."""
+        return self.life(record), source(record)
+
+    async def is_answered(self) -> bool:
+        """Whether all that was produced is answered, or needs no answer."""
+        return len(self.answered | self.excused) >= self.produced
+
+    async def read_input(self) -> list[ConsumerRecord]:
+        """What the input topic has held since it was created last."""
+        return await self.rig.read(self.rig.input, sum((await self.rig.ends()).values()))
+
     async def start_process(self, *, wait: bool) -> None:
         """Start one process more."""
         scenario = self.scenario
         settings = scenario.connector_settings()
-        settings["kafka"] = {"bootstrap_servers": f"127.0.0.1:{self.links['kafka'].port}", **settings["kafka"]}
+        kafka = self.broker.client_settings()
+        if "kafka" in self.links:
+            kafka["bootstrap_servers"] = f"127.0.0.1:{self.links['kafka'].port}"
+        settings["kafka"] = {**kafka, **settings["kafka"]}
         settings["endpoint"] = {"url": f"http://127.0.0.1:{self.links['endpoint'].port}", **settings["endpoint"]}
         program = ("tests.chaos.unprotected", ",".join(scenario.without)) if scenario.without else ("connector",)
         self.processes.append(await self.rig.connector(settings, wait=wait, program=program))

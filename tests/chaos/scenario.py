@@ -10,6 +10,7 @@ from typing import Any, Literal
 from connector.local.faults import Fault
 
 Delivery = Literal["at_least_once", "exactly_once"]
+Topic = Literal["input", "output", "letters"]
 Settings = Mapping[str, Mapping[str, Any]]
 
 PROMPT: Settings = {
@@ -34,11 +35,13 @@ PROMPT: Settings = {
 class Step:
     """Something that happens once: when `at` of the events have been answered, and `pause` seconds later.
 
-    Steps begin in their order; one that lasts does not hold up the next, unless both are about the same thing.
+    Steps begin in their order; one that lasts does not hold up the next, unless both are about the same thing. With
+    `first` it is over before the first event is produced.
     """
 
     at: float = 0.0
     pause: float = 0.0
+    first: bool = False
 
     @property
     def label(self) -> str:
@@ -91,7 +94,7 @@ class Freeze(Step):
 
 @dataclass(frozen=True, slots=True)
 class BrokerRestart(Step):
-    """The broker goes, by SIGKILL unless `clean`, and comes back `seconds` later."""
+    """The broker, or the first of them, goes, by SIGKILL unless `clean`, and comes back `seconds` later."""
 
     seconds: float = 0.0
     clean: bool = False
@@ -152,8 +155,43 @@ class SetFaults(Step):
 class Configure(Step):
     """Settings of a topic, which may make it refuse what it is sent."""
 
-    topic: Literal["input", "output", "letters"] = "letters"
+    topic: Topic = "letters"
     config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recreate(Step):
+    """The input topic is deleted and created again, between two events; `answered`: once all before are answered.
+
+    What is not answered by then may go with the topic.
+    """
+
+    answered: bool = True
+
+    @property
+    def loses(self) -> bool:
+        """What was called of the topic before a process knows that it is another is called again."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Expire(Step):
+    """Retention takes all but the last `left` events of each partition of the input topic; they need no answers."""
+
+    left: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Access(Step):
+    """Writes to a topic are denied to the processes, or `granted`; for a scenario that is `guarded`."""
+
+    topic: Topic = "output"
+    granted: bool = False
+
+    @property
+    def label(self) -> str:
+        """Which of the two."""
+        return "Grant" if self.granted else "Deny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +213,11 @@ class Expect:
 class Scenario:
     """One run: `events` at `rate` a second over `partitions` and `keys`, a share of them `poison` or `keyless`.
 
-    `padding` is how many bytes each value has beyond its number.
+    `padding` is how many bytes each value has beyond its number. A share of the values, `oversized`, has `OVERSIZED`
+    bytes more: their results must be refused by the output topic, for which `topics` or a step says so. `topics` are
+    the settings that topics have from the beginning. The cluster has so many `brokers`, each topic a copy on each of
+    them, and is reached through a link only when it is one that is not `guarded`; a guarded one lets a process write
+    only what it may.
 
     `without` names protections that are switched off in the processes (tests/chaos/unprotected.py).
     """
@@ -190,6 +232,10 @@ class Scenario:
     keyless: float = 0.0
     poison: float = 0.0
     padding: int = 1
+    oversized: float = 0.0
+    topics: Mapping[Topic, Mapping[str, str]] = field(default_factory=dict)
+    brokers: int = 1
+    guarded: bool = False
     processes: int = 2
     settings: Settings = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -224,9 +270,14 @@ class Scenario:
         made: list[tuple[bytes | None, bytes]] = []
         for number in range(self.events):
             key = None if dice.random() < self.keyless else b"key-%03d" % dice.randrange(self.keys)
-            made.append((key, b"%d,%s" % (number, POISON if dice.random() < self.poison else b"7" * self.padding)))
+            value = b"%d,%s" % (number, POISON if dice.random() < self.poison else b"7" * self.padding)
+            # No draw without any, so that a seed's events are the same with and without the field.
+            oversized = self.oversized > 0 and dice.random() < self.oversized
+            made.append((key, value + b"7" * OVERSIZED if oversized else value))
         return made
 
 
 POISON = b"poison"
 """What a payload holds that the model refuses."""
+OVERSIZED = 9_000
+"""How many bytes a value has more whose result is too large for its topic."""

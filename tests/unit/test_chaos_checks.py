@@ -72,6 +72,20 @@ def test_a_dead_letter_must_be_its_event_untouched(changed: dict[str, bytes]) ->
     assert kinds(checks.answers_belong_to_their_events(EVENTS, [], [letter])) == [Kind.WRONG]
 
 
+@pytest.mark.parametrize("oversized", [False, True])
+@pytest.mark.parametrize("header", ["", "the dead letter is too large"])
+@pytest.mark.parametrize("value", [None, EVENTS[0].value, b"another"])
+def test_a_dead_letter_may_lack_its_value_only_when_it_says_so_and_its_event_is_oversized(
+    oversized: bool, header: str, value: bytes | None
+) -> None:
+    events = [replace(EVENTS[0], oversized=oversized)]
+    letter = replace(answer(EVENTS[0], 0, **{"inference-value-dropped": header}), value=value)
+    right = value == EVENTS[0].value or (value is None and oversized and header != "")
+    assert kinds(checks.answers_belong_to_their_events(events, [], [letter])) == ([] if right else [Kind.WRONG])
+    if value is None:
+        assert kinds(checks.answers_belong_to_their_events(events, [letter], [])) == [Kind.WRONG]
+
+
 def test_poison_is_dead_lettered_and_nothing_else_is() -> None:
     events = [replace(EVENTS[0], poison=True), *EVENTS[1:]]
     assert not list(checks.only_poison_is_dead_lettered(events, RESULTS[1:], RESULTS[:1]))
