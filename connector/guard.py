@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from connector.outcome import Reason
 from connector.probe import ProbeSchedule
+from connector.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from connector import offset_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from connector.event import Event
     from connector.offset_map import OffsetMap, Run
 
 _FINISHED = re.compile(b"\1+")
@@ -22,6 +21,30 @@ class Commit(NamedTuple):
 
     offset: int
     metadata: str = ""
+
+
+class Delivered(Protocol):
+    """What a ledger needs of an event; two of them are the same when they are the same object."""
+
+    @property
+    def offset(self) -> int:
+        """Where it stands in its partition."""
+        ...
+
+    @property
+    def timestamp(self) -> int:
+        """Kafka's, in milliseconds."""
+        ...
+
+    @property
+    def arrived(self) -> float:
+        """The loop's clock at its delivery, in seconds."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Its bytes, and those of its result once it is answered."""
+        ...
 
 
 class Ledger:
@@ -74,7 +97,7 @@ class Ledger:
         self._last = -1
         self._order: deque[int] = deque()
         """The delivered offsets from the first unfinished event on."""
-        self._open: dict[int, Event] = {}
+        self._open: dict[int, Delivered] = {}
         self._done: dict[int, int] = {}
         """The complete events among `_order`: their timestamps."""
         self._map: OffsetMap | None = None
@@ -103,7 +126,7 @@ class Ledger:
             self._metadata = None
         self.committed = committed
 
-    def deliver(self, event: Event) -> bool:
+    def deliver(self, event: Delivered) -> bool:
         """Take an event; False when it must be discarded.
 
         That is: positioning, dropped, not above the last delivered, or completed by an earlier owner.
@@ -123,7 +146,7 @@ class Ledger:
         self.bytes += event.size
         return True
 
-    def _skip(self, event: Event, known: OffsetMap) -> bool:
+    def _skip(self, event: Delivered, known: OffsetMap) -> bool:
         """Take an event for complete if the map says so."""
         finished = known.finished(event.offset, event.timestamp)
         self._metadata = None
@@ -136,7 +159,7 @@ class Ledger:
                 self._done[event.offset] = event.timestamp
         return finished
 
-    def complete(self, event: Event) -> None:
+    def complete(self, event: Delivered) -> None:
         """Mark an event complete; a second completion, and one of an ended epoch, change nothing."""
         offset = event.offset
         if self.dropped or self._open.pop(offset, None) is None:
@@ -234,7 +257,7 @@ class Ledger:
         return len(self._order)
 
     @property
-    def oldest(self) -> Event | None:
+    def oldest(self) -> Delivered | None:
         """The first unfinished event."""
         return self._open[self._order[0]] if self._order else None
 

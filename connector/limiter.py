@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from connector.outcome import Reason
+    from connector.reason import Reason
 
 
 @dataclass(frozen=True, slots=True, eq=False)

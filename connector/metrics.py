@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -15,7 +16,20 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_ACTIVITIES = (
+    "Seconds in which the process polled, had a batch waiting for a slot, had calls in flight, or was publishing."
+)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A metric as it is declared: what it is called, what it counts or measures, and by which labels."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    sentence: str
+    labels: tuple[str, ...] = ()
 
 
 class Histogram(Collector):
@@ -76,32 +90,76 @@ class Stopwatch:
         return self._seconds + (now - self._since if self._running else 0.0)
 
 
-class _Scrape(Collector):
-    """Numbers that are read when somebody asks, and cost nothing otherwise."""
+class Gauge(Collector):
+    """A number, or one for each value of its label, that is read when somebody asks, and costs nothing otherwise.
 
-    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+    Until `reads` has named where it comes from, it is not shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry, name: str, sentence: str, labels: tuple[str, ...]) -> None:
+        self._name = name
+        self._sentence = sentence
+        self._labels = labels
+        self._read: Callable[[], float | Mapping[int, float]] | None = None
+        registry.register(self)
+
+    def reads(self, read: Callable[[], float | Mapping[int, float]]) -> None:
+        """Name what gives the number; with a label, one for each value of it."""
         self._read = read
 
     def collect(self) -> Iterable[Metric]:
-        return self._read()
+        """The number at this moment."""
+        if self._read is None:
+            return
+        read = self._read()
+        gauge = GaugeMetricFamily(self._name, self._sentence, labels=self._labels)
+        for label, value in read.items() if isinstance(read, Mapping) else (("", read),):
+            gauge.add_metric([str(label)] if self._labels else [], value)
+        yield gauge
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: the registry would read the numbers while the parts are still being built."""
-        return ()
+
+class _Activities(Collector):
+    """The seconds of each activity, as one counter; `clock` is that of the stopwatches."""
+
+    def __init__(
+        self, registry: CollectorRegistry, name: str, clock: Callable[[], float], watches: Mapping[str, Stopwatch]
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._watches = watches
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """The seconds up to this moment."""
+        family = CounterMetricFamily(self._name, _ACTIVITIES, labels=["activity"])
+        now = self._clock()
+        for activity, watch in self._watches.items():
+            family.add_metric([activity], watch.seconds(now))
+        yield family
 
 
 class Metrics:
-    """Every metric of a process, on a registry of its own."""
+    """Every metric of a process, on a registry of its own; `clock` gives seconds and does not go back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.registry = registry = CollectorRegistry()
-        self._clock = clock
+        self.declared: list[Declaration] = []
+        """Every metric, in the order of its declaration."""
 
         def counter(name: str, sentence: str, *labels: str) -> Counter:
-            return Counter(f"connector_{name}", sentence, labels, registry=registry)
+            return Counter(declare(name, "counter", sentence, labels), sentence, labels, registry=registry)
 
         def histogram(name: str, sentence: str, bounds: tuple[float, ...]) -> Histogram:
-            return Histogram(registry, f"connector_{name}", sentence, bounds)
+            return Histogram(registry, declare(name, "histogram", sentence), sentence, bounds)
+
+        def gauge(name: str, sentence: str, *labels: str) -> Gauge:
+            return Gauge(registry, declare(name, "gauge", sentence, labels), sentence, labels)
+
+        def declare(
+            name: str, kind: Literal["counter", "gauge", "histogram"], sentence: str, labels: tuple[str, ...] = ()
+        ) -> str:
+            self.declared.append(Declaration(f"connector_{name}", kind, sentence, labels))
+            return f"connector_{name}"
 
         self.events = counter("events", "Events delivered from the input topic.")
         self.skipped = counter("skipped", "Events that an earlier owner had completed, and that were not called again.")
@@ -123,38 +181,30 @@ class Metrics:
         self.end_to_end_seconds = histogram(
             "end_to_end_seconds", "Seconds from an event's timestamp to the acknowledgement of its result.", _SECONDS
         )
-        self.polling = Stopwatch()
-        self.waiting_for_slot = Stopwatch()
-        self.calling = Stopwatch()
-        self.publishing = Stopwatch()
-        registry.register(_Scrape(self._activities))
-
-    def _activities(self) -> Iterable[Metric]:
-        family = CounterMetricFamily(
-            "connector_loop_seconds",
-            "Seconds in which the process polled, had a batch waiting for a slot, had calls in flight, or was publishing.",
-            labels=["activity"],
+        self.calls_in_flight = gauge("calls_in_flight", "Calls in flight.")
+        self.bytes_in_flight = gauge("bytes_in_flight", "Bytes of the bodies in flight.")
+        self.limit = gauge("limit", "The most calls that may be in flight at present.")
+        self.buffered_events = gauge("buffered_events", "Events delivered and not complete.")
+        self.buffered_bytes = gauge("buffered_bytes", "Bytes of events and results not complete.")
+        self.partitions = gauge("partitions", "Partitions assigned to this process.")
+        self.commit_age = gauge("commit_age_seconds", "Seconds since nothing was left to commit.")
+        self.ready = gauge("ready", "1 while ready, else 0.")
+        self.lag = gauge("lag", "Events of the partition that are not complete.", "partition")
+        self.oldest_unfinished_seconds = gauge(
+            "oldest_unfinished_seconds", "Seconds since the delivery of the oldest unfinished event.", "partition"
         )
-        now = self._clock()
-        for name in ("polling", "waiting_for_slot", "calling", "publishing"):
-            family.add_metric([name], getattr(self, name).seconds(now))
-        yield family
-
-    def watch(self, name: str, sentence: str, read: Callable[[], float]) -> None:
-        """Show a number that is read at every scrape."""
-
-        def family() -> Iterable[Metric]:
-            yield GaugeMetricFamily(f"connector_{name}", sentence, value=read())
-
-        self.registry.register(_Scrape(family))
-
-    def watch_partitions(self, name: str, sentence: str, read: Callable[[], dict[int, float]]) -> None:
-        """Show a number for each partition, read at every scrape."""
-
-        def family() -> Iterable[Metric]:
-            gauge = GaugeMetricFamily(f"connector_{name}", sentence, labels=["partition"])
-            for partition, value in read().items():
-                gauge.add_metric([str(partition)], value)
-            yield gauge
-
-        self.registry.register(_Scrape(family))
+        self.oldest_unfinished_offset = gauge(
+            "oldest_unfinished_offset", "Offset of the oldest unfinished event.", "partition"
+        )
+        self.polling, self.waiting_for_slot, self.calling, self.publishing = (Stopwatch() for _ in range(4))
+        _Activities(
+            registry,
+            declare("loop_seconds", "counter", _ACTIVITIES, ("activity",)),
+            clock,
+            {
+                "polling": self.polling,
+                "waiting_for_slot": self.waiting_for_slot,
+                "calling": self.calling,
+                "publishing": self.publishing,
+            },
+        )

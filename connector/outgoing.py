@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from connector.event import Event
-    from connector.outcome import Reason
+    from connector.reason import Reason
 
 
 class Outgoing(NamedTuple):

@@ -29,7 +29,8 @@ from connector.guard import Guard
 from connector.halt import Halt
 from connector.inference_id import batch_id, key_id
 from connector.log_events import LogEvent
-from connector.outcome import Kind, Outcome, Reason
+from connector.outcome import Kind, Outcome
+from connector.reason import Reason
 from connector.result import Results
 from connector.router import Router
 

@@ -10,7 +10,7 @@ import orjson
 from connector import members as rules
 from connector.event import Route
 from connector.json_pointer import JsonPointer
-from connector.outcome import Reason
+from connector.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

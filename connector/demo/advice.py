@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from connector.demo.demo import Demo
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything of a demo is; `port` is that of the connector's pages at `web`."""
+
+    bootstrap_servers: str
+    url: str
+    web: str
+    port: int
+    captures: Path
+    config: Path
+    log: Path
 
 
-def advice(demo: Demo, topics: Mapping[str, int], aws: Mapping[str, str]) -> str:
+def advice(demo: Addresses, topics: Mapping[str, int], aws: Mapping[str, str]) -> str:
     """The addresses, and command lines that can be typed as they stand; `aws` are the variables of the connector."""
     python, captures = shlex.quote(sys.executable), shlex.quote(str(demo.captures))
     config = shlex.quote(str(demo.config))

@@ -17,7 +17,7 @@ import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from connector.demo.advice import advice
+from connector.demo.advice import Addresses, advice
 from connector.demo.report import Report, make_report
 from connector.demo.stop_request import Stopped
 from connector.demo.workload import DEVICES, TRAINED, Item, workload
@@ -99,12 +99,15 @@ class Demo:
                     report = await self._measure(items, connector)
                 show(report)
                 if keep:
-                    self._console.print(advice(self, TOPICS, AWS))
+                    self._console.print(advice(self._addresses(), TOPICS, AWS))
                     with contextlib.suppress(Stopped), stop.cancelling():
                         while True:
                             self._check(connector)
                             await asyncio.sleep(0.5)
         return report
+
+    def _addresses(self) -> Addresses:
+        return Addresses(self.bootstrap_servers, self.url, self.web, self.port, self.captures, self.config, self.log)
 
     def settings(self) -> dict[str, Any]:
         """What the connector runs with, as it stands in its file."""

@@ -1,4 +1,4 @@
-"""Settings: everything that a person can set, frozen, with its cross-field rules and its advice."""
+"""Settings: everything that a person can set, frozen, with its cross-field rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from connector.settings import advice
 from connector.settings.endpoint import Endpoint
 from connector.settings.kafka import Kafka
 from connector.settings.section import refusal
@@ -64,10 +63,6 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take the arguments only: `load` merges the file and the environment that it was given."""
         return (init_settings,)
-
-    def advice(self) -> list[str]:
-        """Say in a sentence each what works, but costs more or does less than it should."""
-        return list(advice.sentences(self))
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from connector.log_events import LogEvent
+from connector.supervised import Supervised
 from connector.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from connector.app import Connector
+    from connector.connector import Connector
 
 _TURN = 0.25
 """Seconds between two looks at the loop and at the reason."""
@@ -19,19 +20,30 @@ _STUCK = 60.0
 """Seconds without any move, on top of what a call, a backoff or a linger may take, that count as stuck."""
 
 
-class Health:
-    """Whether the event loop turns, and why the process is not ready."""
+class Health(Supervised):
+    """Whether the event loop turns, and why the process is not ready; a service that only reads the Connector's."""
 
-    def __init__(self, connector: Connector) -> None:
+    abstract = False
+
+    def __init__(self, connector: Connector, **options: Any) -> None:
         self._connector = connector
         self._log = structlog.get_logger("connector.health")
         settings = connector.settings
         endpoint = settings.endpoint
         patience = max(endpoint.connect_timeout + endpoint.read_timeout, settings.retry.max, settings.batch.linger)
         self._watchdog = Watchdog(_STUCK + patience)
-        self.stopping = False
         self.reason: str | None = "starting"
-        """Why the process is not ready, in a sentence; None while it is."""
+        """Why the process was not ready at the last look, in a sentence; None when it was."""
+        connector.metrics.ready.reads(lambda: float(self.look() is None))
+        super().__init__(**options)
+
+    async def on_start(self) -> None:
+        """Begin to look."""
+        self.supervise(self.watch())
+
+    async def on_stop(self) -> None:
+        """Look no more."""
+        await self.end_tasks(_TURN)
 
     def look(self) -> str | None:
         """Why the process is not ready at this moment, in a sentence; None when it is."""
@@ -63,7 +75,7 @@ class Health:
 
     def _known_reason(self) -> str | None:
         source, sink = self._connector.source, self._connector.sink
-        if self.stopping:
+        if self._connector.stopping:
             return "stopping"
         if source is None or sink is None:
             return "starting"

@@ -8,11 +8,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     import faust
+    from prometheus_client import CollectorRegistry
 
-    from connector.app import Connector
+    from connector.web.health import Health
 
 
-def add(app: faust.App, connector: Connector) -> None:
+def add(app: faust.App, health: Health, registry: CollectorRegistry) -> None:
     """Put the pages on the web server of an app."""
 
     @app.page("/health/live")  # type: ignore[untyped-decorator]
@@ -22,7 +23,7 @@ def add(app: faust.App, connector: Connector) -> None:
 
     @app.page("/health/ready")  # type: ignore[untyped-decorator]
     async def ready(web: Any, request: Any) -> Any:
-        reason = connector.health.look()
+        reason = health.look()
         return web.text(
             "ready\n" if reason is None else f"not ready: {reason}\n", status=200 if reason is None else 503
         )
@@ -30,4 +31,4 @@ def add(app: faust.App, connector: Connector) -> None:
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def metrics(web: Any, request: Any) -> Any:
         content_type, _, _ = CONTENT_TYPE_LATEST.partition(";")
-        return web.bytes(generate_latest(connector.metrics.registry), content_type=content_type)
+        return web.bytes(generate_latest(registry), content_type=content_type)

@@ -15,6 +15,7 @@ from connector.guard import Guard
 from connector.kafka import repairs
 from connector.lease import Lease
 from connector.ledger import Ledger
+from connector.reason import Reason
 from connector.settings import endpoint
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _lost_partitions() -> None:
 
 def _transient_retries() -> None:
     """Take every failed call for the fault of its events."""
-    vars(outcome)["classify"] = lambda failure: outcome._bisected(outcome.Reason.REJECTED_BY_MODEL)
+    vars(outcome)["classify"] = lambda failure: outcome._bisected(Reason.REJECTED_BY_MODEL)
 
 
 def _guard() -> None:

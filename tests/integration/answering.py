@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from connector.dead_letter import dead_letter
 from connector.kafka.transactions import Transactions
-from connector.outcome import Reason, unanswerable
+from connector.outcome import unanswerable
 from connector.outgoing import Outgoing
+from connector.reason import Reason
 from tests.integration.stage import Recorder, Stage, Working, until
 
 if TYPE_CHECKING:

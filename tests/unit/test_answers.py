@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from connector.answers import Answers, Portion
 from connector.event import Event
 from connector.ledger import Commit, Ledger
-from connector.outcome import Reason
 from connector.outgoing import Outgoing
+from connector.reason import Reason
 from tests.unit.factories import make_event, make_ledger
 
 

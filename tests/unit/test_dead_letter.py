@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from connector.dead_letter import dead_letter, without_value
 from connector.event import Event
-from connector.outcome import Kind, Outcome, Reason, unanswerable
+from connector.outcome import Kind, Outcome, unanswerable
+from connector.reason import Reason
 from tests.unit.factories import make_ledger
 
 NOW = 1_700_000_000_000

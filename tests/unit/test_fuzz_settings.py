@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from connector.errors import SettingsError
 from connector.settings import Settings, effective
+from connector.settings.advice import sentences
 from connector.settings.keys import fields
 from connector.settings.load import load, parse, variables
 
@@ -109,7 +110,7 @@ def outcome_of(make: Any) -> Settings | None:
             assert len(line) < 2000
         return None
     assert effective(made)
-    assert made.advice() is not None
+    assert list(sentences(made)) is not None
     return made
 
 

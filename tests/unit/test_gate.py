@@ -12,7 +12,8 @@ from connector.batcher import Batcher, BatchPolicy
 from connector.gate import Gate
 from connector.guard import Guard
 from connector.halt import Halt
-from connector.outcome import OK, Kind, Outcome, Reason
+from connector.outcome import OK, Kind, Outcome
+from connector.reason import Reason
 from tests.unit.factories import make_events, make_ledger
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.guard import Guard
-from connector.outcome import Reason
+from connector.reason import Reason
 
 REJECTED = Reason.REJECTED_BY_MODEL
 

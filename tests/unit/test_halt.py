@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connector.halt import Halt
-from connector.outcome import Reason
+from connector.reason import Reason
 
 
 def test_a_halt_is_worth_a_log_line_once_per_reason() -> None:

@@ -20,6 +20,7 @@ def parts(**changes: Any) -> SimpleNamespace:
     state = {"source": None, "pipeline": None, "sink": None, "joined": True, "cut_off": False, **changes}
     return SimpleNamespace(
         settings=parse({}),
+        stopping=False,
         source=SimpleNamespace(
             problem=state["source"],
             joined=state["joined"],
@@ -45,11 +46,11 @@ def test_a_process_is_ready_when_nothing_is_wrong_with_partitions_or_without() -
 def test_the_reason_is_the_first_of_these_that_holds() -> None:
     connector = parts(source="no Kafka", pipeline="halted", sink="no topic", joined=False, cut_off=True)
     health = health_of(connector)
-    health.stopping = True
+    connector.stopping = True
     source = connector.source
     connector.source = None
     reasons = [health.look()]
-    health.stopping = False
+    connector.stopping = False
     reasons.append(health.look())
     connector.source = source
     for part in (connector.source, connector.pipeline, connector.sink):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.limiter import FixedLimiter, Limiter, Slot
-from connector.outcome import Reason
+from connector.reason import Reason
 
 # A step takes a slot of so many bytes, or gives back the slot of this place among those taken.
 steps = st.lists(

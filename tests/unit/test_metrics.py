@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector.app import Connector
+from connector.connector import Connector
 from connector.metrics import Histogram, Metrics, Stopwatch
 from connector.settings.load import parse
 from tests.unit.factories import make_event, make_ledger
@@ -92,8 +92,8 @@ def test_the_seconds_of_the_loop_grow_while_something_goes_on() -> None:
 def test_what_is_watched_is_read_at_every_scrape_and_never_before() -> None:
     metrics = Metrics(lambda: 0.0)
     numbers = itertools.count(1)
-    metrics.watch("limit", "A sentence.", lambda: next(numbers))
-    metrics.watch_partitions("lag", "A sentence.", lambda: {0: 5.0, 12: 7.0})
+    metrics.limit.reads(lambda: next(numbers))
+    metrics.lag.reads(lambda: {0: 5.0, 12: 7.0})
     shown = metrics.registry.get_sample_value
     assert [shown("connector_limit"), shown("connector_limit")] == [1.0, 2.0]
     assert shown("connector_lag", {"partition": "12"}) == 7.0

@@ -15,7 +15,6 @@ from connector.outcome import (
     OK,
     Kind,
     Outcome,
-    Reason,
     Rule,
     classify,
     cut,
@@ -23,6 +22,7 @@ from connector.outcome import (
     mismatch,
     unanswerable,
 )
+from connector.reason import Reason
 
 MIB = 1024 * 1024
 NEVER_DEAD_LETTERED = frozenset(

@@ -15,7 +15,7 @@ from connector.errors import SettingsError
 from connector.event import Event, Route
 from connector.formats import FORMATS
 from connector.ledger import Ledger
-from connector.outcome import Reason
+from connector.reason import Reason
 from connector.router import HeaderRef, Refusal, Router
 
 MAX_BYTES = 64

@@ -23,6 +23,7 @@ from connector.event import Event, Route
 from connector.log import configure
 from connector.log_events import LogEvent
 from connector.outgoing import Outgoing
+from connector.reason import Reason
 from connector.redaction import redacted
 from connector.settings import effective
 from connector.settings.load import load, parse
@@ -112,11 +113,11 @@ def shown_by(bench: Bench) -> str:
         source=SimpleNamespace(problem=None, joined=True, cut_off=False),
         settings=bench.settings,
         sink=SimpleNamespace(problem=None),
+        stopping=False,
     )
-    connector.health = Health(connector)
     views: dict[str, Any] = {}
     app: Any = SimpleNamespace(page=lambda path: lambda view: views.setdefault(path, view))
-    pages.add(app, connector)
+    pages.add(app, Health(connector), bench.metrics.registry)
     web = SimpleNamespace(text=lambda text, status=200: text, bytes=lambda data, content_type: data.decode())
     rendered = []
     for view in views.values():
@@ -252,7 +253,7 @@ def test_whatever_prints_an_event_a_call_or_what_leaves_shows_no_payload() -> No
         Call(Route("fraud"), "id", data, "text/csv", "text/csv"),
         Response(data, "text/csv"),
         Outgoing(event, b"k", data, [("trace", data)], 0),
-        Outgoing(event, b"k", data, [("trace", data)], 0, outcomes.Reason.EMPTY),
+        Outgoing(event, b"k", data, [("trace", data)], 0, Reason.EMPTY),
     )
     for thing in things:
         assert PAYLOAD not in repr(thing)
