@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from connector.demo.demo import TOPICS, Demo
-from connector.demo.report import show
-from connector.demo.stop_request import Stopped, StopRequest
-from connector.demo.workload import TRAINED
-from connector.local.kafka import LocalKafka
+from connector.local.demo.demo import TOPICS, Demo
+from connector.local.demo.report import show
+from connector.local.demo.stop_request import Stopped, StopRequest
+from connector.local.demo.workload import TRAINED
+from connector.local.kafka.cluster import LocalKafka
 
 INTERRUPTED = 130
 

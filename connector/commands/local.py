@@ -16,12 +16,12 @@ import yaml
 from rich.console import Console
 
 from connector.errors import ConnectorError, SettingsError
-from connector.local.captures import CaptureWriter
-from connector.local.endpoint import LocalEndpoint
-from connector.local.faults import KINDS, Fault
-from connector.local.hosted_endpoint import HostedEndpoint
-from connector.local.kafka import LocalKafka
-from connector.local.model import make_model
+from connector.local.endpoint.captures import CaptureWriter
+from connector.local.endpoint.emulator import LocalEndpoint
+from connector.local.endpoint.faults import KINDS, Fault
+from connector.local.endpoint.hosted_endpoint import HostedEndpoint
+from connector.local.endpoint.model import make_model
+from connector.local.kafka.cluster import LocalKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

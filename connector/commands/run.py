@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from connector import app
 from connector.settings import load
+from connector.worker import process as app
 
 
 @click.command()

@@ -1,0 +1,1 @@
+"""Endpoint: what talks to SageMaker."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from connector.call import Call, Reply
+    from connector.core.calls.call import Call, Reply
 
 
 class Invoker(Protocol):

@@ -33,11 +33,11 @@ from botocore.exceptions import (
 from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
-from connector.call import Failure, Response, Transport
+from connector.core.calls.call import Failure, Response, Transport
 from connector.errors import StartupError
 
 if TYPE_CHECKING:
-    from connector.call import Call, Reply
+    from connector.core.calls.call import Call, Reply
 
 _TRANSPORTS: tuple[tuple[tuple[type[BaseException], ...], Transport], ...] = (
     ((ReadTimeoutError, TimeoutError), Transport.READ_TIMEOUT),

@@ -1,0 +1,1 @@
+"""Kafka: what talks to the brokers."""

@@ -12,7 +12,7 @@ from connector.kafka.ownership import owned
 from connector.kafka.security import client_options
 
 if TYPE_CHECKING:
-    from connector.lease import Lease
+    from connector.core.epochs.lease import Lease
     from connector.settings import Settings
 
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from connector.lease import Lease
+    from connector.core.epochs.lease import Lease
 
 _TURN = 0.05
 """Seconds between two looks."""

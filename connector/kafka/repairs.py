@@ -25,8 +25,8 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from connector.core.epochs.ledger import Commit
 from connector.errors import StartupError
-from connector.ledger import Commit
 
 TRIED = frozenset({"0.14.0"})
 _AFTER_A_FAILED_UPDATE = 0.5

@@ -20,7 +20,7 @@ from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
 from connector.kafka import repairs
-from connector.log_events import LogEvent
+from connector.telemetry.log_events import LogEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

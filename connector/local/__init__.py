@@ -1,0 +1,1 @@
+"""A laptop's own Kafka and endpoint, and the demo between them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from connector.redaction import HIDDEN, without_user
+from connector.core.redaction import HIDDEN, without_user
 
 if TYPE_CHECKING:
     from connector.settings.settings import Settings

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from connector import members
-from connector.router import HeaderRef
+from connector.core.routes import members
+from connector.core.routes.router import HeaderRef
 from connector.settings.section import Section, Text, parts_of
 from connector.settings.units import PositiveDuration
 

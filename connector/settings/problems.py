@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from connector.redaction import without_user
+from connector.core.redaction import without_user
 from connector.settings.keys import fields, is_secret, nearest
 from connector.settings.section import BROKEN_RULES, legible
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from connector.core.routes.json_pointer import JsonPointer
 from connector.errors import SettingsError
-from connector.json_pointer import JsonPointer
 from connector.settings.section import Section, Text
 from connector.settings.units import Count, Duration, PositiveDuration, Size, whole, write_duration
 

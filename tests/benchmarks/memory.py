@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from connector.local.faults import Fault
-from connector.local.kafka import LocalKafka
+from connector.local.endpoint.faults import Fault
+from connector.local.kafka.cluster import LocalKafka
 from tests.integration.rig import make_rig, source, until
 
 if TYPE_CHECKING:

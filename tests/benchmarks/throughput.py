@@ -34,7 +34,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
-from connector.local.kafka import LocalKafka
+from connector.local.kafka.cluster import LocalKafka
 from tests.integration.rig import free_port
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
-from connector.local.broker_settings import ListenerSecurity
-from connector.local.kafka import LocalKafka
+from connector.local.kafka.broker_settings import ListenerSecurity
+from connector.local.kafka.cluster import LocalKafka
 from tests.chaos.proxy import choose_port
 
 if TYPE_CHECKING:

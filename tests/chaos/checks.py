@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from connector.local.captures import Capture
+    from connector.local.endpoint.captures import Capture
 
 
 class Kind(StrEnum):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 from aiokafka.errors import KafkaError
 
-from connector.local import captures
+from connector.local.endpoint import captures
 from tests.chaos import checks
 from tests.chaos.actions import act
 from tests.chaos.checks import Answer, Kind, Problem, Sent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.chaos.scenario import (
     AddPartitions,
     BrokerRestart,

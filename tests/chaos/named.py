@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.chaos.scenario import (
     Access,
     AddPartitions,

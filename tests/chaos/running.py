@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.chaos.checks import Exit, Problem
 from tests.chaos.scenario import POISON, Scenario, Topic
 from tests.integration.rig import Process, Rig, source, until

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 
 Delivery = Literal["at_least_once", "exactly_once"]
 Topic = Literal["input", "output", "letters"]

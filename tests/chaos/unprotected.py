@@ -9,13 +9,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from connector import offset_map, outcome
-from connector.cli import main
-from connector.guard import Guard
+from connector.commands.cli import main
+from connector.core.calls import outcome
+from connector.core.calls.guard import Guard
+from connector.core.epochs import offset_map
+from connector.core.epochs.lease import Lease
+from connector.core.epochs.ledger import Ledger
+from connector.core.reason import Reason
 from connector.kafka import repairs
-from connector.lease import Lease
-from connector.ledger import Ledger
-from connector.reason import Reason
 from connector.settings import endpoint
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from connector.dead_letter import dead_letter
-from connector.kafka.transactions import Transactions
-from connector.outcome import unanswerable
-from connector.outgoing import Outgoing
-from connector.reason import Reason
+from connector.core.answers.dead_letter import dead_letter
+from connector.core.answers.outgoing import Outgoing
+from connector.core.calls.outcome import unanswerable
+from connector.core.reason import Reason
+from connector.kafka.sink.transactions import Transactions
 from tests.integration.stage import Recorder, Stage, Working, until
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import ConsumerRecord
 
-    from connector.event import Event
+    from connector.core.event import Event
     from connector.settings import Settings
 
 

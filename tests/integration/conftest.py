@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from connector.local.kafka import LocalKafka
+from connector.local.kafka.cluster import LocalKafka
 from tests.certificates import Authority
 from tests.integration.rig import make_rig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from connector.local.distribution import KAFKA_VERSION
+from connector.local.kafka.distribution import KAFKA_VERSION
 
 
 class KafkaContainer:

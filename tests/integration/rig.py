@@ -20,10 +20,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from connector.local.captures import CaptureWriter
-from connector.local.endpoint import LocalEndpoint
-from connector.local.hosted_endpoint import HostedEndpoint
-from connector.local.model import Echo
+from connector.local.endpoint.captures import CaptureWriter
+from connector.local.endpoint.emulator import LocalEndpoint
+from connector.local.endpoint.hosted_endpoint import HostedEndpoint
+from connector.local.endpoint.model import Echo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,22 +16,22 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from connector.core.epochs.lease import Lease
 from connector.kafka import clients, repairs
-from connector.kafka.outbox import Outbox
-from connector.kafka.output_topic import OutputTopic
-from connector.kafka.source import Source
-from connector.lease import Lease
-from connector.metrics import Metrics, Stopwatch
+from connector.kafka.sink.outbox import Outbox
+from connector.kafka.sink.output_topic import OutputTopic
+from connector.kafka.source.source import Source
 from connector.settings import Settings, parse
+from connector.telemetry.metrics import Metrics, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     import pytest
 
-    from connector.event import Event
-    from connector.ledger import Commit
-    from connector.outgoing import Outgoing
+    from connector.core.answers.outgoing import Outgoing
+    from connector.core.epochs.ledger import Commit
+    from connector.core.event import Event
 
 _LIMITS = {
     "session_timeout": "6s",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connector.local.broker_settings import ListenerSecurity
-from connector.local.kafka import LocalKafka
+from connector.local.kafka.broker_settings import ListenerSecurity
+from connector.local.kafka.cluster import LocalKafka
 from tests.integration.rig import make_rig, source, until
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.integration.rig import Process, Rig, Settings, source, until
 from tests.integration.test_end_to_end import assert_in_order, keyed
 

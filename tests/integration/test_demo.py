@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from connector.demo.report import make_report
-from connector.demo.workload import DEVICES, Item, workload
-from connector.inference_id import key_id
-from connector.local.captures import Capture
+from connector.core.routes.inference_id import key_id
+from connector.local.demo.report import make_report
+from connector.local.demo.workload import DEVICES, Item, workload
+from connector.local.endpoint.captures import Capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from typing import Any
 
-    from connector.demo.report import Report
+    from connector.local.demo.report import Report
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from connector.local import captures
-from connector.local.faults import Fault
+from connector.local.endpoint import captures
+from connector.local.endpoint.faults import Fault
 from tests.integration.rig import Rig, source, until
 
 if TYPE_CHECKING:

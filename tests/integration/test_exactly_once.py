@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.integration.rig import Rig, Settings, source, until
 from tests.integration.test_end_to_end import assert_in_order, keyed
 

@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import SettingsError, StartupError
-from connector.local.captures import Capture, CaptureWriter, read
-from connector.local.endpoint import LocalEndpoint
-from connector.local.endpoint_process import EndpointProcess
-from connector.local.faults import KINDS, Fault, FaultPlan
-from connector.local.hosted_endpoint import HostedEndpoint
-from connector.local.model import Constant, Container, Digits, Echo, ModelFailure
+from connector.local.endpoint.captures import Capture, CaptureWriter, read
+from connector.local.endpoint.emulator import LocalEndpoint
+from connector.local.endpoint.faults import KINDS, Fault, FaultPlan
+from connector.local.endpoint.hosted_endpoint import HostedEndpoint
+from connector.local.endpoint.model import Constant, Container, Digits, Echo, ModelFailure
+from connector.local.endpoint.process import EndpointProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -23,10 +23,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from connector.errors import SettingsError, StartupError
-from connector.local import distribution
-from connector.local.broker_settings import ALL_MECHANISMS, ListenerSecurity
-from connector.local.distribution import Distribution
-from connector.local.kafka import LocalKafka
+from connector.local.kafka import distribution
+from connector.local.kafka.broker_settings import ALL_MECHANISMS, ListenerSecurity
+from connector.local.kafka.cluster import LocalKafka
+from connector.local.kafka.distribution import Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connector.local.faults import Fault
-from connector.local.kafka import LocalKafka
+from connector.local.endpoint.faults import Fault
+from connector.local.kafka.cluster import LocalKafka
 from tests.integration.rig import make_rig, source, until
 from tests.integration.test_end_to_end import assert_in_order, keyed
 

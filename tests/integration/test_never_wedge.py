@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connector.local.broker_settings import ListenerSecurity
-from connector.local.faults import Fault
-from connector.local.kafka import LocalKafka
+from connector.local.endpoint.faults import Fault
+from connector.local.kafka.broker_settings import ListenerSecurity
+from connector.local.kafka.cluster import LocalKafka
 from tests.integration.rig import Rig, make_rig, source, until
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.integration.rig import source, until
 from tests.integration.test_end_to_end import assert_in_order, keyed
 

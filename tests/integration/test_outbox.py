@@ -13,10 +13,10 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
+from connector.core.answers.outgoing import Outgoing
+from connector.core.epochs.lease import Lease
 from connector.kafka import repairs
-from connector.lease import Lease
-from connector.local.kafka import LocalKafka
-from connector.outgoing import Outgoing
+from connector.local.kafka.cluster import LocalKafka
 from tests.integration.stage import Stage, make_outbox, until
 from tests.unit.factories import make_event, make_ledger
 

@@ -16,12 +16,12 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupLoadInProgressError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from connector import offset_map
+from connector.core.epochs import offset_map
+from connector.core.epochs.ledger import Commit
+from connector.core.epochs.position import PositionPolicy
 from connector.kafka import clients, repairs, topics
-from connector.kafka.positions import Positions
-from connector.ledger import Commit
-from connector.log_events import LogEvent
-from connector.position import PositionPolicy
+from connector.kafka.source.positions import Positions
+from connector.telemetry.log_events import LogEvent
 from tests.integration.stage import Gate, Stage, Working, committed_is, until
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import GroupLoadInProgressError, KafkaError
 
 from connector.kafka import repairs
-from connector.kafka.epochs import Epochs
-from connector.kafka.source import Source
-from connector.log_events import LogEvent
+from connector.kafka.source.epochs import Epochs
+from connector.kafka.source.source import Source
+from connector.telemetry.log_events import LogEvent
 from tests.integration.stage import Gate, Stage, committed_is, until
 
 if TYPE_CHECKING:

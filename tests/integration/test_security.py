@@ -18,12 +18,12 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import OAuthAuthenticator
 from aiokafka.errors import OutOfOrderSequenceNumber, TopicAuthorizationFailedError
 
+from connector.core.answers.outgoing import Outgoing
 from connector.kafka import clients, repairs, topics
-from connector.kafka.outbox import Outbox
-from connector.local.broker_settings import ListenerSecurity
-from connector.local.kafka import LocalKafka
-from connector.log_events import LogEvent
-from connector.outgoing import Outgoing
+from connector.kafka.sink.outbox import Outbox
+from connector.local.kafka.broker_settings import ListenerSecurity
+from connector.local.kafka.cluster import LocalKafka
+from connector.telemetry.log_events import LogEvent
 from tests.certificates import Authority
 from tests.integration.stage import Stage, Working, make_outbox, until
 from tests.unit.factories import make_event, make_ledger

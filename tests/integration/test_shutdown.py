@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.integration.rig import Rig, source, until
 
 if TYPE_CHECKING:

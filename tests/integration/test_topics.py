@@ -14,7 +14,7 @@ from aiokafka.errors import InvalidTopicError, KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.kafka import repairs, topics
-from connector.local.kafka import LocalKafka
+from connector.local.kafka.cluster import LocalKafka
 from tests.integration.stage import Stage, until
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import EndTxnRequest, InitProducerIdRequest, TxnOffsetCommitRequest
 
+from connector.core.epochs.ledger import Commit, Ledger
 from connector.kafka import repairs
-from connector.kafka.positions import Positions
-from connector.kafka.transactions import Transactions
-from connector.kafka.transactor import Transactor
-from connector.ledger import Commit, Ledger
-from connector.local.broker_settings import ListenerSecurity
-from connector.local.kafka import LocalKafka
-from connector.log_events import LogEvent
-from connector.metrics import Metrics
+from connector.kafka.sink.transactions import Transactions
+from connector.kafka.sink.transactor import Transactor
+from connector.kafka.source.positions import Positions
+from connector.local.kafka.broker_settings import ListenerSecurity
+from connector.local.kafka.cluster import LocalKafka
+from connector.telemetry.log_events import LogEvent
+from connector.telemetry.metrics import Metrics
 from tests.integration.answering import (
     Answering,
     Upstream,
@@ -44,7 +44,7 @@ from tests.unit.factories import make_event
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
-    from connector.event import Event
+    from connector.core.event import Event
     from connector.settings import Settings
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector.local.faults import Fault
+from connector.local.endpoint.faults import Fault
 from tests.integration.rig import Rig, free_port, source, until
 
 if TYPE_CHECKING:

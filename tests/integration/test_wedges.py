@@ -16,10 +16,11 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from connector.kafka import clients, repairs, source
-from connector.local.broker_settings import ListenerSecurity
-from connector.local.kafka import LocalKafka
-from connector.log_events import LogEvent
+from connector.kafka import clients, repairs
+from connector.kafka.source import source
+from connector.local.kafka.broker_settings import ListenerSecurity
+from connector.local.kafka.cluster import LocalKafka
+from connector.telemetry.log_events import LogEvent
 from tests.integration.stage import Stage, endless_lease, until
 
 if TYPE_CHECKING:

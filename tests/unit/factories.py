@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connector.event import Event, Route
-from connector.ledger import Ledger
+from connector.core.epochs.ledger import Ledger
+from connector.core.event import Event, Route
 
 if TYPE_CHECKING:
-    from connector.batch import Batch
-    from connector.batcher import Batcher
+    from connector.core.batches.batch import Batch
+    from connector.core.batches.batcher import Batcher
 
 ROUTE = Route("fraud-detector")
 

@@ -15,21 +15,21 @@ from unittest import mock
 
 import structlog
 
-from connector import pipeline as pipeline_module
-from connector.call import Call, Failure, Reply, Response, Transport
-from connector.event import Event
-from connector.ledger import Ledger
-from connector.limiter import FixedLimiter
-from connector.metrics import Metrics
-from connector.pipeline import Pipeline
+from connector.core.calls.call import Call, Failure, Reply, Response, Transport
+from connector.core.calls.limiter import FixedLimiter
+from connector.core.epochs.ledger import Ledger
+from connector.core.event import Event
 from connector.settings.load import parse
+from connector.telemetry.metrics import Metrics
+from connector.worker import pipeline as pipeline_module
+from connector.worker.pipeline import Pipeline
 from tests.unit.factories import make_ledger
 from tests.unit.virtual_time import EPOCH, virtual_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from connector.outgoing import Outgoing
+    from connector.core.answers.outgoing import Outgoing
 
 NEVER = math.inf
 """Seconds after which a reply or an acknowledgement never comes."""

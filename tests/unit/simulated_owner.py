@@ -9,15 +9,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connector.batcher import Batcher, BatchPolicy, Ordering
-from connector.event import Event, Route
+from connector.core.batches.batcher import Batcher, BatchPolicy, Ordering
+from connector.core.event import Event, Route
 from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from connector.batch import Batch
+    from connector.core.batches.batch import Batch
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from connector.answers import Answers, Portion
-from connector.event import Event
-from connector.ledger import Commit, Ledger
-from connector.outgoing import Outgoing
-from connector.reason import Reason
+from connector.core.answers.outgoing import Outgoing
+from connector.core.answers.portion import Answers, Portion
+from connector.core.epochs.ledger import Commit, Ledger
+from connector.core.event import Event
+from connector.core.reason import Reason
 from tests.unit.factories import make_event, make_ledger
 
 

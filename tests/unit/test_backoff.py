@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.backoff import full_jitter
+from connector.core.calls.retry import full_jitter
 
 
 def test_the_bound_doubles_up_to_the_maximum() -> None:

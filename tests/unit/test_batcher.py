@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connector.batcher import Batcher, BatchPolicy, Ordering
-from connector.event import Route
-from connector.ledger import Ledger
+from connector.core.batches.batcher import Batcher, BatchPolicy, Ordering
+from connector.core.epochs.ledger import Ledger
+from connector.core.event import Route
 from tests.unit.factories import make_event, make_events, make_ledger, take
 
 if TYPE_CHECKING:
-    from connector.batch import Batch
+    from connector.core.batches.batch import Batch
 
 
 def batcher(

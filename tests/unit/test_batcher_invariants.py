@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.batcher import BatchPolicy, Ordering
-from connector.event import Route
+from connector.core.batches.batcher import BatchPolicy, Ordering
+from connector.core.event import Route
 from tests.unit.simulated_owner import SimulatedOwner, Spec
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connector.batcher import Batcher, BatchPolicy, Ordering
+from connector.core.batches.batcher import Batcher, BatchPolicy, Ordering
 from tests.unit.factories import make_event, make_events, make_ledger, take
 
 if TYPE_CHECKING:
-    from connector.batch import Batch
-    from connector.event import Event
+    from connector.core.batches.batch import Batch
+    from connector.core.event import Event
 
 
 @dataclass

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from connector.core.formats import FORMATS, format_named
+from connector.core.formats.body_format import BodyFormat
 from connector.errors import MalformedResponse, SettingsError
-from connector.formats import FORMATS, format_named
-from connector.formats.body_format import BodyFormat
 
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.local.captures import Capture
+from connector.local.endpoint.captures import Capture
 from tests.chaos import checks
 from tests.chaos.checks import Answer, Exit, Kind, Problem, Sent
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from connector.core.formats.csv import Csv
 from connector.errors import MalformedResponse
-from connector.formats.csv import Csv
 
 CSV = Csv()
 FIELDS = st.text(alphabet='ab01é,;" \n\r', max_size=6)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.dead_letter import dead_letter, without_value
-from connector.event import Event
-from connector.outcome import Kind, Outcome, unanswerable
-from connector.reason import Reason
+from connector.core.answers.dead_letter import dead_letter, without_value
+from connector.core.calls.outcome import Kind, Outcome, unanswerable
+from connector.core.event import Event
+from connector.core.reason import Reason
 from tests.unit.factories import make_ledger
 
 NOW = 1_700_000_000_000

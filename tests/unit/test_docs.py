@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from connector.metrics import Metrics
 from connector.settings import parse
+from connector.telemetry.metrics import Metrics
 from tests.chaos.named import NAMED
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector.envelope import envelope
-from connector.event import Event
-from connector.formats.json_text import problem
-from connector.ledger import Ledger
+from connector.core.answers.envelope import envelope
+from connector.core.epochs.ledger import Ledger
+from connector.core.event import Event
+from connector.core.formats.json_text import problem
 from tests.unit.test_body_formats import JSON_TEXTS
 
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from aiokafka import TopicPartition
 
-from connector.event import Event
-from connector.kafka.epochs import Epochs
+from connector.core.event import Event
+from connector.kafka.source.epochs import Epochs
 from connector.settings.sections import Buffer
 
 TP = TopicPartition("inference-requests", 0)

@@ -11,10 +11,10 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connector.call import Call, Failure, Reply, Response, Transport
-from connector.dead_letter import without_value
-from connector.event import Event
-from connector.formats import FORMATS
+from connector.core.answers.dead_letter import without_value
+from connector.core.calls.call import Call, Failure, Reply, Response, Transport
+from connector.core.event import Event
+from connector.core.formats import FORMATS
 from tests.unit.factories import make_ledger
 from tests.unit.pipeline_bench import Bench, Play, simulated
 from tests.unit.virtual_time import EPOCH, in_virtual_time
@@ -22,8 +22,8 @@ from tests.unit.virtual_time import EPOCH, in_virtual_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from connector.formats.body_format import BodyFormat
-    from connector.outgoing import Outgoing
+    from connector.core.answers.outgoing import Outgoing
+    from connector.core.formats.body_format import BodyFormat
 
 NEVER_LOGGED = frozenset({"call_broke", "crashed", "source_failed"})
 """What only a fault of the connector's own brings about."""

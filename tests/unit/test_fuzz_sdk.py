@@ -11,16 +11,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connector import outcome as outcomes
-from connector.call import Failure, Response, Transport
+from connector.core.calls import outcome as outcomes
+from connector.core.calls.call import Failure, Response, Transport
+from connector.core.calls.outcome import Kind
 from connector.endpoint import sdk
-from connector.outcome import Kind
 from tests.unit.test_sdk_invoker import CALL, LOADER, Request, Server, invoker_of, reply, serving, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from connector.call import Reply
+    from connector.core.calls.call import Reply
     from connector.endpoint.sdk import SdkInvoker
 
 DOCUMENTS = st.recursive(

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.batcher import Batcher, BatchPolicy
-from connector.gate import Gate
-from connector.guard import Guard
-from connector.halt import Halt
-from connector.outcome import OK, Kind, Outcome
-from connector.reason import Reason
+from connector.core.batches.batcher import Batcher, BatchPolicy
+from connector.core.calls.gate import Gate
+from connector.core.calls.guard import Guard
+from connector.core.calls.halt import Halt
+from connector.core.calls.outcome import OK, Kind, Outcome
+from connector.core.reason import Reason
 from tests.unit.factories import make_events, make_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from connector.batch import Batch
+    from connector.core.batches.batch import Batch
 
 RETRY = Outcome(Kind.RETRY, Reason.THROTTLED)
 SPLIT = Outcome(Kind.SPLIT, Reason.REJECTED_BY_MODEL)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.guard import Guard
-from connector.reason import Reason
+from connector.core.calls.guard import Guard
+from connector.core.reason import Reason
 
 REJECTED = Reason.REJECTED_BY_MODEL
 

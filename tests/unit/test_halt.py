@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from connector.halt import Halt
-from connector.reason import Reason
+from connector.core.calls.halt import Halt
+from connector.core.reason import Reason
 
 
 def test_a_halt_is_worth_a_log_line_once_per_reason() -> None:

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import structlog
 
-from connector.limiter import FixedLimiter
-from connector.metrics import Metrics
+from connector.core.calls.limiter import FixedLimiter
 from connector.settings import parse
-from connector.web.health import Health
+from connector.telemetry.metrics import Metrics
+from connector.worker.health import Health
 from tests.unit.virtual_time import in_virtual_time
 
 

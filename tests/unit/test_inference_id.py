@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from connector.inference_id import batch_id, key_id, legal
+from connector.core.routes.inference_id import batch_id, key_id, legal
 
 TOPIC = "inference-requests"
 LONG_TOPIC = "t" * 249

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from connector.core.formats import FORMATS
+from connector.core.formats.body_format import BodyFormat
+from connector.core.formats.json_lines import JsonLines
 from connector.errors import MalformedResponse
-from connector.formats import FORMATS
-from connector.formats.body_format import BodyFormat
-from connector.formats.json_lines import JsonLines
 from tests.unit.test_body_formats import JSON_TEXTS, JSON_VALUES
 
 LINES = JsonLines()

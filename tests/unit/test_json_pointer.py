@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from connector.core.routes.json_pointer import JsonPointer
 from connector.errors import SettingsError
-from connector.json_pointer import JsonPointer
 from tests.unit.test_body_formats import JSON_VALUES
 
 RFC_6901_SECTION_5 = {

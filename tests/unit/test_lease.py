@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.lease import Lease
+from connector.core.epochs.lease import Lease
 
 moments = st.floats(min_value=0, max_value=1000)
 

@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from connector.event import Event
-from connector.ledger import Commit, Ledger
-from connector.offset_map import decode
+from connector.core.epochs.ledger import Commit, Ledger
+from connector.core.epochs.offset_map import decode
+from connector.core.event import Event
 from tests.unit.factories import make_event, make_events, make_ledger
 
 

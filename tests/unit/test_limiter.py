@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.limiter import FixedLimiter, Limiter, Slot
-from connector.reason import Reason
+from connector.core.calls.limiter import FixedLimiter, Limiter, Slot
+from connector.core.reason import Reason
 
 # A step takes a slot of so many bytes, or gives back the slot of this place among those taken.
 steps = st.lists(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from connector.log import EVENT_FIELDS, FIELDS, RateLimit, configure
-from connector.log_events import LogEvent
+from connector.telemetry.log import EVENT_FIELDS, FIELDS, RateLimit, configure
+from connector.telemetry.log_events import LogEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def test_libraries_are_quieter_than_the_connector(level: str, aiokafka: str, bot
     configure(level, "json")
     assert logging.getLogger("aiokafka.producer").getEffectiveLevel() == logging.getLevelName(aiokafka)
     assert logging.getLogger("botocore.auth").getEffectiveLevel() == logging.getLevelName(botocore)
-    assert logging.getLogger("connector.app").getEffectiveLevel() == logging.getLevelName(level)
+    assert logging.getLogger("connector.process").getEffectiveLevel() == logging.getLevelName(level)
 
 
 def test_text_has_colours_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_one_line_then_says_how_many_were_held_back() -> None:
     limited.write("node %s is away", 1, times=1000)
     assert limited.summaries == []
     limited.now += 2.5
-    limited.write("something else", logger="connector.app")
+    limited.write("something else", logger="connector.process")
     limited.write("node %s is away", 1)
     assert limited.summaries == ["995 more lines like this were held back in 2.5 s: node %s is away"]
 
@@ -224,7 +224,7 @@ def test_templates_and_loggers_are_counted_apart() -> None:
 
 def test_other_loggers_are_not_limited() -> None:
     limited = Limited()
-    assert limited.write("a", logger="connector.app", times=1000) == 1000
+    assert limited.write("a", logger="connector.process", times=1000) == 1000
     assert limited.write("a", logger="aiokafkaesque", times=1000) == 1000
 
 
@@ -234,7 +234,7 @@ def test_a_flood_of_aiokafka_reaches_stderr_as_a_few_lines(capsys: pytest.Captur
     for node in range(100):
         logging.getLogger("aiokafka.client").error("Unable connect to node with id %s", node)
     now[0] = 1.0
-    logging.getLogger("connector.app").info("on")
+    logging.getLogger("connector.process").info("on")
     events = [line["event"] for line in lines(capsys)]
     assert events[:5] == [f"Unable connect to node with id {node}" for node in range(5)]
     assert events[5:] == [

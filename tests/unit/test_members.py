@@ -10,7 +10,7 @@ from botocore.loaders import Loader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.members import RULES, problem
+from connector.core.routes.members import RULES, problem
 
 every_member = pytest.mark.parametrize("member", RULES)
 

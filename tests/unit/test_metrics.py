@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector.connector import Connector
-from connector.metrics import Histogram, Metrics, Stopwatch
 from connector.settings.load import parse
+from connector.telemetry.metrics import Histogram, Metrics, Stopwatch
+from connector.worker.connector import Connector
 from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connector.offset_map import MAX_BYTES, MAX_SAMPLES, OffsetMap, Run, decode, encode, fits
+from connector.core.epochs.offset_map import MAX_BYTES, MAX_SAMPLES, OffsetMap, Run, decode, encode, fits
 
 NOON = 1_785_000_000_000
 positions = st.integers(0, 2**62)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.call import Failure, Transport
-from connector.errors import MalformedResponse
-from connector.outcome import (
+from connector.core.calls.call import Failure, Transport
+from connector.core.calls.outcome import (
     MESSAGE_BYTES,
     OK,
     Kind,
@@ -22,7 +21,8 @@ from connector.outcome import (
     mismatch,
     unanswerable,
 )
-from connector.reason import Reason
+from connector.core.reason import Reason
+from connector.errors import MalformedResponse
 
 MIB = 1024 * 1024
 NEVER_DEAD_LETTERED = frozenset(

@@ -12,8 +12,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.call import Call, Failure, Response, Transport
-from connector.formats.csv import Csv
+from connector.core.calls.call import Call, Failure, Response, Transport
+from connector.core.formats.csv import Csv
 from tests.unit.pipeline_bench import (
     BAD_INPUT,
     BROKEN_MODEL,
@@ -32,7 +32,7 @@ from tests.unit.pipeline_bench import (
 from tests.unit.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from connector.call import Reply
+    from connector.core.calls.call import Reply
 
 UNGUARDED: dict[str, Any] = {"max_ratio": 1.0}
 """A guard that never trips: no ratio is above 1."""

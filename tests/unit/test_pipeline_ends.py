@@ -23,7 +23,7 @@ from tests.unit.pipeline_bench import (
 from tests.unit.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from connector.call import Call, Reply
+    from connector.core.calls.call import Call, Reply
 
 SINGLES = {"max_events": 1}
 LONG_BACKOFF = {"initial": "1h", "max": "1h"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connector.call import Failure, Response
+from connector.core.calls.call import Failure, Response
 from tests.unit.pipeline_bench import (
     BAD_INPUT,
     DENIED,
@@ -26,7 +26,7 @@ from tests.unit.virtual_time import in_virtual_time
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from connector.call import Call, Reply
+    from connector.core.calls.call import Call, Reply
 
 ONE_BY_ONE = {"max_events": 1}
 NINE_INTERVALS = [1, 2, 4, 8, 16, 32, 60, 60, 60]

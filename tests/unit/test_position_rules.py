@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connector.ledger import Commit
-from connector.position import NOWHERE, Position, PositionPolicy
+from connector.core.epochs.ledger import Commit
+from connector.core.epochs.position import NOWHERE, Position, PositionPolicy
 
 Reset = Literal["earliest", "latest", "fail"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.probe import ProbeSchedule
+from connector.core.calls.probe import ProbeSchedule
 
 
 def test_no_probe_is_due_before_the_schedule_begins() -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.call import Call, Response
-from connector.event import Event, Route
-from connector.formats import format_named
-from connector.outgoing import Outgoing
-from connector.result import Results, header_value
+from connector.core.answers.outgoing import Outgoing
+from connector.core.answers.result import Results, header_value
+from connector.core.calls.call import Call, Response
+from connector.core.event import Event, Route
+from connector.core.formats import format_named
 from tests.unit.factories import make_ledger
 
 NOW = 1_700_000_000_000

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from connector.core.epochs.ledger import Ledger
+from connector.core.event import Event, Route
+from connector.core.formats import FORMATS
+from connector.core.reason import Reason
+from connector.core.routes.router import HeaderRef, Refusal, Router
 from connector.errors import SettingsError
-from connector.event import Event, Route
-from connector.formats import FORMATS
-from connector.ledger import Ledger
-from connector.reason import Reason
-from connector.router import HeaderRef, Refusal, Router
 
 MAX_BYTES = 64
 MEMBERS: dict[str, str | HeaderRef] = {

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.loaders import create_loader
 
-from connector.call import Call, Failure, Response, Transport
+from connector.core.calls.call import Call, Failure, Response, Transport
+from connector.core.event import Route
 from connector.endpoint import sdk
 from connector.endpoint.sdk import SdkInvoker
 from connector.errors import StartupError
-from connector.event import Route
 
 if TYPE_CHECKING:
     from pathlib import Path

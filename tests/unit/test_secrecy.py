@@ -15,20 +15,20 @@ from unittest import mock
 import pytest
 import structlog
 
-from connector import outcome as outcomes
-from connector import pipeline as pipeline_module
-from connector.call import Call, Failure, Reply, Response, Transport
+from connector.core.answers.outgoing import Outgoing
+from connector.core.calls import outcome as outcomes
+from connector.core.calls.call import Call, Failure, Reply, Response, Transport
+from connector.core.event import Event, Route
+from connector.core.reason import Reason
+from connector.core.redaction import redacted
 from connector.errors import SettingsError
-from connector.event import Event, Route
-from connector.log import configure
-from connector.log_events import LogEvent
-from connector.outgoing import Outgoing
-from connector.reason import Reason
-from connector.redaction import redacted
 from connector.settings import effective
 from connector.settings.load import load, parse
-from connector.web import pages
-from connector.web.health import Health
+from connector.telemetry.log import configure
+from connector.telemetry.log_events import LogEvent
+from connector.worker import pages
+from connector.worker import pipeline as pipeline_module
+from connector.worker.health import Health
 from tests.unit.factories import make_event, make_ledger
 from tests.unit.pipeline_bench import Bench, Play
 from tests.unit.test_log import _logging_as_before  # noqa: F401 - a fixture

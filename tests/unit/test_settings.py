@@ -10,15 +10,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.core.routes.router import HeaderRef
 from connector.errors import SettingsError
-from connector.router import HeaderRef
 from connector.settings import Settings, effective, load, parse
 from connector.settings.advice import sentences
 from connector.settings.endpoint import MEMBER_KEYS, member_name
 from connector.settings.keys import fields, is_secret, section_of
 from connector.settings.load import variables
+from connector.settings.reference import reference
 from connector.settings.units import parse_duration, parse_size, write_duration, write_size
-from connector.settings_reference import reference
 
 CONFIG = Path(__file__).parents[2] / "config"
 LEAVES = [path for path, field in fields().items() if section_of(field) is None]
@@ -517,7 +517,7 @@ def test_every_setting_has_a_sentence() -> None:
 
 def test_the_reference_file_is_what_the_code_says() -> None:
     written = (CONFIG / "connector.yaml").read_text(encoding="utf-8")
-    assert written == reference(), "run python -m connector.settings_reference > config/connector.yaml"
+    assert written == reference(), "run python -m connector.settings.reference > config/connector.yaml"
 
 
 def test_the_reference_file_lists_every_setting_with_its_default() -> None:

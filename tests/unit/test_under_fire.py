@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.call import Failure, Transport
+from connector.core.calls.call import Failure, Transport
 from tests.unit.pipeline_bench import BAD_INPUT, THROTTLED, TIMED_OUT, UNAVAILABLE, Bench, Play, ok, simulated
 from tests.unit.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from connector.call import Call
+    from connector.core.calls.call import Call
     from tests.unit.pipeline_bench import Script
 
 FAULTS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.watchdog import Watchdog
+from connector.worker.watchdog import Watchdog
 
 looks = st.lists(st.tuples(st.floats(0.01, 40.0), st.booleans(), st.integers(0, 1)), min_size=1, max_size=60)
 

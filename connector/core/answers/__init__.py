@@ -1,0 +1,1 @@
+"""Answers: results and dead letters, from a prediction or a reason to a record."""

@@ -1,0 +1,51 @@
+"""Event: one record of the input topic, and the Route that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from connector.core.epochs.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint and the arguments that all events of a call share.
+
+    `members` are pairs of an InvokeEndpoint member's name and its value, sorted by name, Body and InferenceId excepted;
+    `from_headers` says that event headers choose some of them, by what they hold or by being left out.
+    """
+
+    endpoint: str
+    members: tuple[tuple[str, str], ...] = ()
+    from_headers: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """One record of the input topic on its way through the connector; equal only to itself, and shown without its data.
+
+    `timestamp` is Kafka's, in milliseconds; `arrived` is the loop's clock at delivery, in seconds; `size` is the bytes of
+    key, value and headers; `payload` is the part of the value that the model gets; `attempts` is how often it was called,
+    once it was answered.
+    """
+
+    ledger: Ledger
+    offset: int
+    key: bytes | None
+    value: bytes | None = field(repr=False)
+    headers: Sequence[tuple[str, bytes]] = field(repr=False)
+    timestamp: int
+    arrived: float
+    size: int
+    payload: bytes = field(default=b"", repr=False)
+    route: Route = field(default=Route(""))
+    attempts: int = 0
+
+    @property
+    def source(self) -> str:
+        """The coordinates of the event, `topic/partition/offset`."""
+        return f"{self.ledger.topic}/{self.ledger.partition}/{self.offset}"

@@ -1,0 +1,1 @@
+"""Source: where events come from."""

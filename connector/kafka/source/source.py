@@ -1,0 +1,384 @@
+"""Source: brings the events of our partitions, and ends their epochs in order.
+
+It owns the consumer, which it can replace. Reading paths: `_poll` is the loop; `on_partitions_revoked` and
+`on_partitions_assigned` are a rebalance. `Epochs` has the ledgers and is back-pressure, `Positions` finds where they start,
+`Commits` commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from connector.core.epochs.lease import Lease
+from connector.core.event import Event
+from connector.kafka import clients, repairs, topics
+from connector.kafka.explanation import explain, is_denial
+from connector.kafka.source.commits import Commits
+from connector.kafka.source.epochs import Epochs
+from connector.kafka.source.positions import Positions
+from connector.kafka.unreadable import Unreadable
+from connector.telemetry.log import traceback_of
+from connector.telemetry.log_events import LogEvent
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
+    from connector.core.epochs.ledger import Commit
+    from connector.kafka.source.positions import Opener
+    from connector.settings import Settings
+    from connector.telemetry.metrics import Metrics
+
+_POLL_MS = 200
+_POLL_RECORDS = 2000
+"""Events taken in one turn, so that the loop is not held for long by many small ones."""
+_FAILURES_BEFORE_REPLACEMENT = 5
+_RETRY = (0.2, 5.0)
+_RIVAL = 30.0
+"""Seconds without another process of our `group_instance_id` after which it counts as gone."""
+_LEASE = 0.75
+"""How much of the session time-out a heartbeat's answer is good for: what is sent on its evidence needs time to arrive."""
+_CLOSING = 2.0
+"""Seconds of a drain that publishing and the commit may count on, at most a fifth of it."""
+
+
+class Downstream(Protocol):
+    """What the source needs of the pipeline behind it."""
+
+    @property
+    def consuming(self) -> bool:
+        """Whether events may be fetched: not halted, not guarded."""
+        ...
+
+    @property
+    def growth(self) -> float:
+        """Bytes that results take for each byte of their events."""
+        ...
+
+    def deliver(self, events: list[Event]) -> None:
+        """Take the events of one partition; returns at once."""
+        ...
+
+    async def drain(self, calls_until: float, published_until: float) -> None:
+        """Make no further call, and wait until those in flight have ended and their results are acknowledged.
+
+        Bounded by two moments of the loop's clock.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Drop every event: its epoch has ended."""
+        ...
+
+
+class Source:
+    """Brings the events of our partitions, and commits what is complete, unless transactions do."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._kafka = settings.kafka
+        self._metrics = metrics
+        self._log = structlog.get_logger("connector.source")
+        self._downstream: Downstream
+        self._transactions: Opener | None = None
+        self.epochs = Epochs(settings.buffer)
+        """The ledgers of our partitions."""
+        self._positions = Positions(self._kafka, self.epochs, metrics, self._log, say=self._say, placed=self.gate)
+        self._ending = asyncio.Lock()
+        self._heard = time.monotonic()
+        self.lease = Lease(_LEASE * self._kafka.session_timeout)
+        """Whether we may take ourselves for the owner of our partitions."""
+        self._commits = Commits(self._kafka, self.epochs, self.lease, metrics, self._log)
+        self._said: str | None = None
+        self._rival_until = 0.0
+        self._held_up: str | None = None
+        """Which batch cannot be read, in a sentence, whatever else is well again."""
+        self._stopping = False
+        self.joined = False
+        """Whether the group has given us an assignment, which may be empty."""
+        self.problem: str | None = None
+        """Why no events come, in a sentence; None while all is well."""
+
+    def attach(self, downstream: Downstream, transactions: Opener | None = None) -> None:
+        """Name the pipeline that takes the events, and what commits their offsets when that is not the source."""
+        self._downstream = downstream
+        self._transactions = self._positions.transactions = transactions
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the group coordinator has not answered for longer than a rebalance can keep it silent."""
+        silent = time.monotonic() - self._heard
+        return self.epochs.consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
+
+    async def committed(self, partition: TopicPartition) -> Commit | None:
+        """What the group has committed of a partition; raises KafkaError."""
+        if self.epochs.consumer is None:
+            raise ConsumerStoppedError
+        return (await repairs.committed(self.epochs.consumer, [partition]))[partition]
+
+    def rejoin(self) -> None:
+        """Ask the group for our partitions anew: their epochs end in order, and others begin where the group is."""
+        if self.epochs.consumer is not None:
+            repairs.rejoin(self.epochs.consumer)
+
+    def state(self) -> dict[str, object]:
+        """What it is doing, for a person who must find out why nothing moves."""
+        return {
+            "joined": self.joined,
+            "owner": self.lease.holds(time.monotonic()),
+            **self.epochs.state(),
+        }
+
+    @property
+    def commit_age(self) -> float:
+        """Seconds since all that was complete had been committed."""
+        return self._commits.age
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Bring events until cancelled, replacing the consumer when it is spoilt."""
+        wait, longest = _RETRY
+        while not self._stopping:
+            try:
+                consumer = await self._start()
+                wait = _RETRY[0]
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._poll(consumer))
+                    tasks.create_task(self._commits.run())
+                    tasks.create_task(self._positions.watch(consumer))
+            except* (KafkaError, OSError, TimeoutError) as errors:
+                self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
+            except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
+                self._log.error(LogEvent.SOURCE_FAILED, exception=traceback_of(_first(errors)))
+                self._say(f"the Kafka consumer failed: {type(_first(errors)).__name__}; replacing it")
+            await self._close_consumer(limit=self._kafka.request_timeout)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, longest)
+
+    def _say(self, problem: str | None) -> None:
+        """Remember what is wrong, and log it when it was not said already."""
+        problem = problem or self._held_up
+        if time.monotonic() < self._rival_until:
+            problem = (
+                f"another process uses kafka.group_instance_id {self._kafka.group_instance_id}: "
+                "give each process a name of its own, or leave it out"
+            )
+        if problem is not None and problem != self._said:
+            self._log.warning(LogEvent.SOURCE_PROBLEM, problem=problem)
+        elif problem is None and self._said is not None:
+            self._log.info(LogEvent.SOURCE_RECOVERED)
+        self.problem = self._said = problem
+
+    async def find_topics(self) -> dict[str, topics.Topic]:
+        """Wait until the topics exist, and describe them."""
+        kafka = self._kafka
+        wanted = (kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic)
+        options = clients.common(self._settings)
+        wait, longest = _RETRY
+        while True:
+            try:
+                found = await topics.look_up(options, wanted, kafka.request_timeout)
+            except (KafkaError, OSError, TimeoutError) as error:
+                what = "denies access" if is_denial(error) else "cannot be reached"
+                self._say(f"Kafka at {kafka.bootstrap_servers} {what}: {explain(error)}; trying again")
+            else:
+                missing = [name for name in wanted if name not in found]
+                if not missing:
+                    self._say(None)
+                    return found
+                names = ", ".join(missing)
+                self._say(f"topic {names} does not exist at {kafka.bootstrap_servers}: create it, and work begins")
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, longest)
+
+    async def _start(self) -> AIOKafkaConsumer:
+        found = await self.find_topics()
+        self._positions.expect(found[self._kafka.input_topic].id)
+        consumer = clients.consumer(self._settings)
+        self.epochs.use(consumer)
+        self._heard = time.monotonic()
+        async with asyncio.timeout(2 * self._kafka.request_timeout):
+            await consumer.start()
+        repairs.keep_poll_detection(consumer)
+        repairs.on_coordinator_answer(consumer, self._note_answer)
+        repairs.on_rival(consumer, self._note_rival)
+        consumer.subscribe([self._kafka.input_topic], listener=_Listener(self))
+        return consumer
+
+    def _note_answer(self, answer: Any, asked: float) -> None:
+        self._heard = time.monotonic()
+        member = repairs.is_member(answer)
+        if member:
+            self.lease.renew(asked)
+        elif member is False:
+            self.lease.end()
+
+    def _note_rival(self) -> None:
+        self._rival_until = time.monotonic() + _RIVAL
+        self._say(None)
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Take what has been fetched, turn by turn; paused or not, so that the membership stays alive."""
+        failures, batches = 0, Unreadable()
+        while True:
+            started = time.monotonic()
+            if repairs.heartbeat_died(consumer):
+                raise KafkaError("the heartbeat of the membership has ended")
+            if 0 < self._rival_until < started:
+                self._rival_until = 0.0
+                self._say(None)
+            try:
+                # Never under a time limit of ours: a cancelled getmany may leave what it took undelivered.
+                fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+                self._positions.hold_back(_partitions_of(error))
+                continue
+            except ConsumerStoppedError:
+                return
+            except KafkaError as error:
+                failures += 1
+                self._say(f"events of {self._kafka.input_topic} cannot be read: {explain(error)}; trying again")
+                if failures >= _FAILURES_BEFORE_REPLACEMENT or repairs.heartbeat_died(consumer):
+                    raise
+                await asyncio.sleep(_RETRY[0] * 2**failures)
+                continue
+            self._metrics.polling.add(time.monotonic() - started)
+            before, self._held_up = self._held_up, batches.look(consumer, time.monotonic())
+            if failures or before != self._held_up:
+                failures = 0
+                self._say(None)
+            self._deliver(consumer, fetched)
+            self.gate()
+            # getmany does not give way to other tasks while it has something to give.
+            await asyncio.sleep(0)
+
+    def _deliver(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+        """Deliver what was fetched; no await stands between `getmany` and here."""
+        now = time.monotonic()
+        for tp, records in fetched.items():
+            ledger = self.epochs.ledgers.get(tp)
+            if ledger is None:
+                # Fetched before our listener ran: never dropped, read again once the epoch has begun.
+                consumer.pause(tp)
+                consumer.seek(tp, records[0].offset)
+                continue
+            events, skipped = [], ledger.skipped
+            for record in records:
+                key, value, headers = record.key, record.value, record.headers
+                size = (len(key) if key else 0) + (len(value) if value else 0)
+                for name, data in headers:
+                    size += len(name) + (len(data) if data else 0)
+                event = Event(ledger, record.offset, key, value, headers, record.timestamp, now, size)
+                if ledger.deliver(event):
+                    events.append(event)
+            if ledger.skipped > skipped:
+                self._metrics.skipped.inc(ledger.skipped - skipped)
+            if events:
+                self._metrics.events.inc(len(events))
+                self._downstream.deliver(events)
+
+    def gate(self) -> None:
+        """Pause what must not be fetched at present, and resume what may be."""
+        downstream = self._downstream
+        self.epochs.gate(
+            consuming=downstream.consuming, growth=downstream.growth, unreadable=self._positions.unreadable
+        )
+
+    # -- a rebalance -------------------------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Give our partitions up: finish what is being called, publish and commit it; nothing of it when they are lost."""
+        consumer = self.epochs.consumer
+        lost = consumer is not None and repairs.generation(consumer) < 0
+        if self.epochs.ledgers:
+            self._log.info(
+                LogEvent.PARTITIONS_LOST if lost else LogEvent.PARTITIONS_REVOKED, partitions=len(self.epochs.ledgers)
+            )
+        try:
+            await self._end_epochs(self._kafka.revoke_drain, lost=lost)
+        except Exception:  # noqa: BLE001 - aiokafka would swallow it, and go on
+            self._log.exception(LogEvent.REBALANCE_FAILED)
+        finally:
+            self._drop_epochs()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Begin an epoch for each partition: ledger, pause and a placeholder position before the first await."""
+        self._drop_epochs()
+        if self._stopping:
+            return
+        self.epochs.begin(assigned)
+        self.joined = True
+        if self._transactions is None:
+            self._commits.allow()
+        self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self.epochs.ledgers))
+        finding = self._positions.find()
+        # No heartbeat is sent while this listener runs, so it may take a part of the session only.
+        await asyncio.wait([finding], timeout=self._kafka.session_timeout / 4)
+
+    def _drop_epochs(self) -> None:
+        self._positions.forget()
+        if self.epochs.ledgers:
+            self.epochs.drop()
+            self._downstream.forget()
+
+    async def _end_epochs(self, drain: float, *, lost: bool = False) -> None:
+        """End every epoch within `drain` seconds."""
+        async with self._ending:
+            may_commit = await self._commits.end()
+            if self.epochs.ledgers and not lost:
+                end = time.monotonic() + drain
+                closing = min(_CLOSING, drain / 5)
+                await self._downstream.drain(end - closing, end - closing / 2)
+                if may_commit:
+                    await self._commits.commit(max(0.1, end - time.monotonic()))
+            self._drop_epochs()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def stop(self, drain: float, limit: float) -> None:
+        """End every epoch within `drain` seconds, then leave the group within `limit` more."""
+        self._stopping = True
+        self._positions.stop()
+        await self._end_epochs(drain)
+        await self._close_consumer(limit)
+
+    async def _close_consumer(self, limit: float) -> None:
+        consumer, self.epochs.consumer = self.epochs.consumer, None
+        self._commits.cancel()
+        self._drop_epochs()
+        if consumer is not None:
+            await repairs.stop_consumer(consumer, limit)
+
+
+class _Listener(ConsumerRebalanceListener):
+    """What aiokafka calls in a rebalance; apart, because its class has no types, and nothing that inherits it is checked."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._source.on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._source.on_partitions_assigned(assigned)
+
+
+def _partitions_of(error: KafkaError) -> list[TopicPartition]:
+    """The partitions that an error of `getmany` is about."""
+    about = error.args[0]
+    return list(about) if isinstance(about, Mapping) else [about]
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first exception of a group of groups."""
+    error: Exception | BaseExceptionGroup[Exception] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

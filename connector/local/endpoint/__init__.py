@@ -1,0 +1,1 @@
+"""An emulator of the SageMaker runtime API with a real model behind it."""

@@ -1,0 +1,73 @@
+"""The reference of all settings, `config/connector.yaml`, which this module writes when it is run."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import yaml
+
+from connector.settings import Settings
+from connector.settings.keys import section_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+_HEAD = """\
+Every setting of the connector with its default. A file needs only what differs from it.
+
+The environment overrides the file: CONNECTOR_KAFKA__GROUP_ID is kafka.group_id. ${NAME} in a value is the
+environment's NAME, and $${NAME} the text itself. Durations are written 100ms, 45s, 5m or 1h, sizes 256KiB, 5MiB, 50MB
+or as a number of bytes. A key that is not listed here is an error.
+
+Written by `python -m connector.settings.reference > config/connector.yaml`."""
+_WIDTH = 118
+
+
+def reference() -> str:
+    """The text of `config/connector.yaml`: each setting, its sentence as a comment, and its default."""
+    lines = [*_comment(_HEAD, "")]
+    defaults = Settings().model_dump(mode="json")
+    for name, field in Settings.model_fields.items():
+        lines += ["", *_comment(field.description or "", ""), f"{name}:"]
+        section = section_of(field)
+        if section is not None:
+            lines += _keys(section, defaults[name], "  ")
+    return "\n".join(lines) + "\n"
+
+
+def _keys(section: type[BaseModel], defaults: dict[str, Any], indent: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield from _comment(_sentence(field), indent)
+        inner = section_of(field)
+        if inner is None:
+            written = yaml.safe_dump({name: defaults[name]}, width=1000).rstrip("\n")
+            yield indent + written
+        else:
+            yield f"{indent}{name}:"
+            yield from _keys(inner, defaults[name], indent + "  ")
+
+
+def _sentence(field: FieldInfo) -> str:
+    choices = _choices(field.annotation)
+    return f"{field.description}" + (f" One of {', '.join(choices)}." if len(choices) > 1 else "")
+
+
+def _choices(annotation: object) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
+def _comment(text: str, indent: str) -> Iterator[str]:
+    for paragraph in text.split("\n"):
+        for line in textwrap.wrap(paragraph, _WIDTH - len(indent), break_on_hyphens=False) or [""]:
+            yield f"{indent}# {line}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

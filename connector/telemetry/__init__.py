@@ -1,0 +1,1 @@
+"""Telemetry: what a person sees: metrics, problems, log lines."""

@@ -1,0 +1,1 @@
+"""Worker: one process, from its start to its drain."""

@@ -1,0 +1,530 @@
+"""Pipeline: the asyncio shell that drives the pure core, from delivered events to completed ones.
+
+Everything but the calls themselves happens in plain methods, so that nothing comes between a decision and what follows
+from it. `_pump` starts calls for as long as slots are free; `_conclude` is the end of every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from connector.core.answers.dead_letter import dead_letter
+from connector.core.answers.result import Results
+from connector.core.batches.batcher import Batcher, BatchPolicy, Ordering
+from connector.core.calls import outcome as outcomes
+from connector.core.calls.call import Call, Failure, Response
+from connector.core.calls.gate import Gate
+from connector.core.calls.guard import Guard
+from connector.core.calls.halt import Halt
+from connector.core.calls.outcome import Kind, Outcome
+from connector.core.calls.retry import full_jitter
+from connector.core.formats import format_named
+from connector.core.reason import Reason
+from connector.core.routes.inference_id import batch_id, key_id
+from connector.core.routes.router import Router
+from connector.errors import MalformedResponse
+from connector.telemetry import log
+from connector.telemetry.log_events import LogEvent
+
+if TYPE_CHECKING:
+    from connector.core.answers.outgoing import Outgoing
+    from connector.core.batches.batch import Batch
+    from connector.core.calls.call import Reply
+    from connector.core.calls.limiter import Limiter, Slot
+    from connector.core.event import Event, Route
+    from connector.endpoint.invoker import Invoker
+    from connector.settings import Settings
+    from connector.telemetry.metrics import Metrics
+
+_ROUTES_COUNTED = 4096
+"""Routes whose successes are remembered; headers can make any number."""
+_GROWTH = 0.05
+"""How much each call's results count in the average of their size."""
+_QUIET = 10.0
+"""Seconds between two log lines about calls that fail for the same reason."""
+_TOLD = frozenset({"inference-id", "inference-variant"})
+"""What a dead letter repeats of a result that was too large; a result holds no header of its event by these names."""
+_CANCEL_LIMIT = 1.0
+"""Seconds that cancelled calls are waited for; what they bring later is ignored."""
+
+
+class Destination(Protocol):
+    """What the pipeline needs of the sink behind it."""
+
+    def publish(self, results: list[Outgoing]) -> None:
+        """Queue results, in order; returns at once."""
+        ...
+
+    def bury(self, dead_letters: list[Outgoing]) -> None:
+        """Queue dead letters, in order; returns at once."""
+        ...
+
+    async def flushed(self) -> None:
+        """Wait until everything that can be complete is."""
+        ...
+
+    def discard(self) -> None:
+        """Forget what is queued and not in flight."""
+        ...
+
+
+class Pipeline:
+    """Batches delivered events, calls the endpoint, and hands results and dead letters to the sink."""
+
+    def __init__(self, settings: Settings, invoker: Invoker, limiter: Limiter, metrics: Metrics) -> None:
+        self._settings = settings
+        self._invoker = invoker
+        self._limiter = limiter
+        self._metrics = metrics
+        self._log = structlog.get_logger("connector.pipeline")
+        batch, self._format = settings.batch, format_named(settings.request.format)
+        fmt = self._format
+        self._batcher = Batcher(
+            BatchPolicy(
+                max_events=min(batch.max_events, fmt.max_rows or batch.max_events),
+                max_bytes=batch.max_bytes,
+                linger=batch.linger,
+                one_key=settings.correlation.mode == "key",
+                ordering=Ordering(settings.kafka.ordering),
+                overhead=fmt.overhead,
+                row_overhead=fmt.row_overhead,
+                max_calls=settings.bisect.max_calls,
+            )
+        )
+        endpoint = settings.endpoint
+        self._router = Router(endpoint.name, endpoint.members(), fmt, settings.request.payload, batch.max_bytes)
+        self._results = Results(
+            fmt, as_envelope=settings.result.envelope, event_time=settings.result.timestamp == "event"
+        )
+        self._gate = Gate(Guard(settings.dead_letter.window, settings.dead_letter.max_ratio), Halt())
+        self._destination: Destination
+        self._room: Callable[[], None]
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._successes: Counter[Route] = Counter()
+        self._held: list[tuple[Outgoing, dict[str, object]]] = []
+        self.growth = 0.0
+        """Bytes of results for each byte of events, of late."""
+        self.progress = 0
+        """A number that grows whenever events come, calls end, or the broker has acknowledged something."""
+        self._starved = False
+        self._draining = False
+        self._era = 0
+        self._quiet_until: dict[tuple[Kind, Reason], float] = {}
+
+    def attach(self, destination: Destination, room: Callable[[], None]) -> None:
+        """Name the sink, and what to call when room was made or consuming stopped or goes on."""
+        self._destination = destination
+        self._room = room
+
+    @property
+    def consuming(self) -> bool:
+        """Whether events may be fetched: while the gate is closed, only to have something to probe with."""
+        if self._draining:
+            return False
+        return not self._gate.closed or (not self._calls and self._batcher.empty)
+
+    @property
+    def problem(self) -> str | None:
+        """Why consuming is stopped, in a sentence; None while it is not."""
+        return self._gate.problem
+
+    def state(self) -> dict[str, object]:
+        """What it is doing, for a person who must find out why nothing moves."""
+        return {
+            "calls": len(self._calls),
+            "limit": self._limiter.why,
+            "starved": self._starved,
+            "draining": self._draining,
+            "held_dead_letters": len(self._held),
+            **self._batcher.state(),
+        }
+
+    # -- events in ---------------------------------------------------------------------------------------------------
+
+    def deliver(self, events: list[Event]) -> None:
+        """Take the events of one partition, in order; those that cannot be batched become dead letters at once."""
+        self.progress += 1
+        admit = self._router.admit
+        admitted: list[Event] = []
+        for event in events:
+            refusal = admit(event)
+            if refusal is None:
+                admitted.append(event)
+            else:
+                self._bury([event], outcomes.unanswerable(refusal.reason, refusal.message))
+        self._batcher.add(admitted)
+        self._pump()
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Start calls for as long as batches are due and slots are free, and set the timer for what falls due later."""
+        now = time.monotonic()
+        batcher, limiter = self._batcher, self._limiter
+        starved = False
+        while (batch := self._next(now)) is not None:
+            if not limiter.free(batch.size):
+                starved = True
+                break
+            batcher.take(batch)
+            if batch.parent is None and batch.started == 1:
+                self._metrics.queue_seconds.observe(now - batch.oldest)
+            task = asyncio.create_task(self._call(batch))
+            self._calls.add(task)
+            task.add_done_callback(partial(self._ended, limiter.start(batch.size, now), self._era))
+        self._let_one_go(now)
+        if starved is not self._starved:
+            self._starved = starved
+            (self._metrics.waiting_for_slot.start if starved else self._metrics.waiting_for_slot.stop)(now)
+        self._set_timer(now)
+
+    def _next(self, now: float) -> Batch | None:
+        if self._draining:
+            return None if self._gate.closed else self._batcher.peek(now)
+        # A probe is chosen only when it can be called at once, because choosing it is what starts it.
+        if self._gate.closed and not self._limiter.free(self._settings.batch.max_bytes):
+            return None
+        return self._gate.choose(self._batcher, now)
+
+    def _let_one_go(self, now: float) -> None:
+        """Publish one held dead letter when the guard is due for a probe and has nothing that could be called."""
+        guard = self._gate.guard
+        if self._only_held and guard.probe_due(now):
+            guard.probe_started()
+            guard.probe_rejected(now)
+            self._let_go(*self._held.pop(0))
+
+    @property
+    def _only_held(self) -> bool:
+        """Whether held dead letters are all there is: none of them leaves by the outcome of a call."""
+        return self._gate.guard.tripped and bool(self._held) and not self._calls and self._batcher.empty
+
+    def _set_timer(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self._batcher.wake_at()
+        if self._gate.closed:
+            # A probe that is due and was not given waits for a batch, and that for its linger or for events.
+            # While halted too, the halt's probe waits for a batch, and what is held must not wait with it.
+            probe_at = self._gate.guard.next_probe_at if self._only_held else self._gate.wake_at()
+            if probe_at is None or probe_at > now:
+                at = probe_at
+            elif at is not None and at <= now:
+                at = None  # what is due waits for a slot, or for the probe that is out: the end of a call pumps
+        if at is not None and not self._starved:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
+
+    async def _call(self, batch: Batch) -> Reason | None:
+        """Make one call and conclude it; gives the reason of its outcome, None when it broke or came too late."""
+        era, metrics = self._era, self._metrics
+        events = batch.events
+        inference_id = self._inference_id(batch)
+        started = now = time.monotonic()
+        metrics.calling.start(started)
+        try:
+            body = self._format.join([event.payload for event in events])
+            call = Call(batch.route, inference_id, body, self._format.content_type, self._format.accept)
+            reply = await self._invoker.invoke(call)
+            now = time.monotonic()
+            metrics.call_seconds.observe(now - started)
+            metrics.batch_events.observe(len(events))
+            return self._conclude(batch, call, reply, now) if era == self._era else None
+        except Exception as error:  # noqa: BLE001
+            # A fault of ours: the batch is kept, and the log has the traceback; the error's own text may repeat a payload.
+            shown = {"exc_info": error} if self._settings.log.payloads else {"exception": log.traceback_of(error)}
+            self._log.error(LogEvent.CALL_BROKE, batch_id=batch.number, inference_id=inference_id, **shown)
+            if era == self._era:
+                if self._gate.is_probe(batch):
+                    self._gate.abandoned(now)
+                batch.attempts[Reason.SERVICE_UNAVAILABLE] += 1
+                self._retry(batch, Outcome(Kind.RETRY, Reason.SERVICE_UNAVAILABLE, type(error).__name__))
+            return None
+        finally:
+            metrics.calling.stop(time.monotonic())
+
+    def _inference_id(self, batch: Batch) -> str:
+        """What a call of this batch carries."""
+        if self._settings.correlation.mode == "key":
+            first = batch.events[0]
+            return key_id(first.key, first.ledger.topic, first.ledger.partition, first.offset)
+        return batch_id((event.ledger.topic, event.ledger.partition, event.offset) for event in batch.events)
+
+    def _ended(self, slot: Slot, era: int, task: asyncio.Task[Reason | None]) -> None:
+        """Give the slot of a call back, whatever became of it: one that is cancelled before its first step runs nothing."""
+        self.progress += 1
+        self._calls.discard(task)
+        self._limiter.finish(slot, None if task.cancelled() else task.result(), time.monotonic())
+        # A drain that has cancelled its calls makes no others; but events of a later era may wait for this slot.
+        if era == self._era or not self._draining:
+            self._pump()
+
+    def _conclude(self, batch: Batch, call: Call, reply: Reply, now: float) -> Reason:
+        """Do what the end of a call means; gives the reason of its outcome."""
+        predictions: list[bytes] = []
+        if isinstance(reply, Response):
+            try:
+                predictions = self._format.split(reply.body, reply.content_type, len(batch.events))
+                outcome = outcomes.OK
+            except MalformedResponse as error:
+                outcome = outcomes.mismatch(error, len(batch.events))
+        else:
+            outcome = self._decide(batch, reply)
+        self._metrics.calls.labels(outcome.kind.value, outcome.reason.value).inc()
+        probe = self._gate.is_probe(batch)
+        opened = self._gate.concluded(batch, outcome, now)
+        if outcome.kind is Kind.OK and isinstance(reply, Response):
+            self._publish(batch, call, reply, predictions, now)
+        elif outcome.kind is Kind.DEAD_LETTER:
+            variant = reply.variant if isinstance(reply, Response) else None
+            self._bury(
+                batch.events,
+                outcome,
+                attempts=batch.tries,
+                inference_id=call.inference_id,
+                variant=variant,
+                held=not probe,
+            )
+            self._batcher.answered(batch)
+        else:
+            self._try_again(batch, outcome, now)
+        if opened:
+            self._log.info(LogEvent.RESUMED)
+            held, self._held = self._held, []
+            for letter, line in held:
+                self._let_go(letter, line)
+            self._room()
+        return outcome.reason
+
+    def _decide(self, batch: Batch, failure: Failure) -> Outcome:
+        successes = self._successes[batch.route]
+        if batch.mark is None:
+            batch.mark = successes
+        outcome = outcomes.decide(
+            failure,
+            rows=len(batch.events),
+            attempts=batch.attempts,
+            succeeded_meanwhile=successes > batch.mark,
+            from_headers=batch.route.from_headers,
+            dead_letter_timeouts=self._settings.dead_letter.timeouts,
+        )
+        batch.attempts[outcome.reason] += 1
+        return outcome
+
+    def _publish(self, batch: Batch, call: Call, response: Response, predictions: list[bytes], now: float) -> None:
+        events = batch.events
+        if len(self._successes) > _ROUTES_COUNTED:
+            self._successes.clear()
+        self._successes[batch.route] += len(events)
+        results = self._results.of(events, call, response, predictions, time.time_ns() // 1_000_000)
+        attempts = batch.tries
+        asked = answered = 0
+        for event, prediction in zip(events, predictions, strict=True):
+            # A result in memory takes room too, until the broker has it.
+            size, ledger = len(prediction), event.ledger
+            asked += event.size
+            answered += size
+            event.size += size
+            event.attempts = attempts
+            ledger.bytes += size
+            ledger.highest_answered = max(ledger.highest_answered, event.offset)
+        self.growth += _GROWTH * (answered / max(1, asked) - self.growth)
+        self._destination.publish(results)
+        self._batcher.answered(batch)
+        self._tripped(self._gate.guard.answered(len(events), now))
+
+    def _try_again(self, batch: Batch, outcome: Outcome, now: float) -> None:
+        """Call the events of a batch again: all of them after a backoff, or its halves."""
+        if outcome.kind is not Kind.HALT:
+            self._say(batch, outcome, now)
+        if self._draining and outcome.kind is not Kind.SPLIT:
+            return  # the next owner reads it again
+        if outcome.kind is Kind.SPLIT:
+            self._batcher.split(batch)
+        elif outcome.kind is Kind.HALT:
+            self._batcher.retry(batch, now)
+            if outcome.reason is Reason.ACCESS_DENIED:
+                self._renew_credentials()  # that there are better ones may be how it is mended
+            if self._gate.halt.begin(outcome.reason.value, outcome.message, now):
+                self._log.error(LogEvent.HALTED, reason=outcome.reason.value, problem=outcome.message)
+            self._room()
+        else:
+            self._retry(batch, outcome)
+
+    def _retry(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome.reason is Reason.CREDENTIALS:
+            self._renew_credentials()
+        retry = self._settings.retry
+        kept = batch if retry.max_age is None else self._expire(batch, retry.max_age, outcome)
+        if kept is not None:
+            attempt = max(0, kept.attempts[outcome.reason] - 1)
+            delay = full_jitter(attempt, retry.initial, retry.max, random.random())  # noqa: S311
+            self._batcher.retry(kept, time.monotonic() + delay)
+
+    def _renew_credentials(self) -> None:
+        renewal = asyncio.create_task(self._invoker.renew_credentials())
+        self._calls.add(renewal)
+        renewal.add_done_callback(self._calls.discard)
+
+    def _expire(self, batch: Batch, max_age: float, outcome: Outcome) -> Batch | None:
+        """Dead-letter the events of a batch that are older than `max_age` seconds; gives what is left of it."""
+        oldest = time.time() * 1000 - max_age * 1000
+        expired = [event for event in batch.events if event.timestamp < oldest]
+        if not expired:
+            return batch
+        message = f"The event is older than retry.max_age; the last failure was {outcome.reason}: {outcome.message}"
+        self._bury(
+            expired,
+            outcomes.unanswerable(Reason.EXPIRED, message),
+            attempts=batch.tries,
+            inference_id=self._inference_id(batch),
+        )
+        rest = [event for event in batch.events if event.timestamp >= oldest]
+        if not rest:
+            self._batcher.answered(batch)
+            return None
+        old, kept = self._batcher.cut(batch, expired, rest)
+        self._batcher.answered(old)
+        return kept
+
+    # -- what leaves -------------------------------------------------------------------------------------------------
+
+    def _bury(
+        self,
+        events: Iterable[Event],
+        outcome: Outcome,
+        *,
+        attempts: int = 0,
+        inference_id: str | None = None,
+        variant: str | None = None,
+        held: bool = True,
+    ) -> None:
+        """Make dead letters of events; while the guard has tripped they are held, but for the probe's."""
+        now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
+        for event in events:
+            letter = dead_letter(
+                event, outcome, now_ms=now_ms, attempts=attempts, inference_id=inference_id, variant=variant
+            )
+            event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+            self._tripped(self._gate.guard.dead_lettered(outcome.reason, 1, now))
+            line: dict[str, object] = {
+                "topic": event.ledger.topic,
+                "partition": event.ledger.partition,
+                "offset": event.offset,
+                "key": event.key,
+                "inference_id": inference_id,
+                "attempt": attempts,
+                "reason": outcome.reason.value,
+                "problem": outcome.message,
+                **({"payload": event.value} if self._settings.log.payloads else {}),
+            }
+            if held and self._gate.guard.tripped:
+                self._held.append((letter, line))
+            else:
+                self._let_go(letter, line)
+
+    def _let_go(self, letter: Outgoing, line: dict[str, object]) -> None:
+        """Publish a dead letter, and log it with these fields."""
+        self._destination.bury([letter])
+        self._log.warning(LogEvent.DEAD_LETTERED, **line)
+
+    def _tripped(self, just_now: bool) -> None:
+        if just_now:
+            self._log.error(LogEvent.GUARD_TRIPPED, problem=self._gate.guard.hint)
+            self._room()
+
+    def published(self, results: list[Outgoing]) -> None:
+        """The broker has acknowledged these results: their events are complete."""
+        now_ms = time.time_ns() // 1_000_000
+        self._metrics.results.inc(len(results))
+        self._metrics.end_to_end_seconds.observe(*[(now_ms - result.event.timestamp) / 1000 for result in results])
+        self._completed(results)
+
+    def buried(self, letters: list[Outgoing]) -> None:
+        """The broker has acknowledged these dead letters: their events are complete."""
+        for letter in letters:
+            self._metrics.dead_letters.labels(letter.reason.value if letter.reason else "").inc()
+        self._completed(letters)
+
+    def _completed(self, outgoings: list[Outgoing]) -> None:
+        self.progress += 1
+        for outgoing in outgoings:
+            event = outgoing.event
+            event.ledger.complete(event)
+        self._room()
+
+    def result_too_large(self, result: Outgoing, size: int) -> None:
+        """A result that its topic can never take makes a dead letter of its event."""
+        topic = self._settings.kafka.output_topic
+        message = f"The result takes {size} bytes, more than max.message.bytes of topic {topic}."
+        told = {name: value.decode("utf-8", "surrogateescape") for name, value in result.headers if name in _TOLD}
+        self._bury(
+            [result.event],
+            outcomes.unanswerable(Reason.TOO_LARGE, message),
+            attempts=result.event.attempts,
+            inference_id=told.get("inference-id"),
+            variant=told.get("inference-variant"),
+        )
+        if not self._draining:
+            # The guard may hold it, and without a call or another event nothing else sets the timer of its probe.
+            self._pump()
+
+    # -- the end of epochs -------------------------------------------------------------------------------------------
+
+    async def drain(self, calls_until: float, published_until: float) -> None:
+        """Make no further call but for what stands before finished events, and wait for calls and acknowledgements."""
+        self._draining = True
+        self._batcher.drain()
+        self._pump()
+        while self._calls and (left := calls_until - time.monotonic()) > 0:
+            await asyncio.wait(self._calls, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await self._cancel_calls()
+        try:
+            async with asyncio.timeout(max(0.0, published_until - time.monotonic())):
+                await self._destination.flushed()
+        except TimeoutError:
+            self._log.warning(LogEvent.DRAIN_INCOMPLETE)
+
+    async def _cancel_calls(self) -> None:
+        self._era += 1
+        calls = set(self._calls)
+        for task in calls:
+            task.cancel()
+        if calls:
+            await asyncio.wait(calls, timeout=_CANCEL_LIMIT)
+
+    def forget(self) -> None:
+        """Drop every event: its epoch has ended, and the next owner reads it again."""
+        self._era += 1
+        for task in self._calls:
+            task.cancel()
+        self._batcher.clear()
+        self._gate.abandoned(time.monotonic())
+        self._held.clear()
+        self._destination.discard()
+        self._draining = False
+
+    def _say(self, batch: Batch, outcome: Outcome, now: float) -> None:
+        """Log what a call that is made again came to, but the same thing only now and then."""
+        cause = (outcome.kind, outcome.reason)
+        if now < self._quiet_until.get(cause, 0.0):
+            return
+        self._quiet_until[cause] = now + _QUIET
+        self._log.warning(
+            LogEvent.CALL_FAILED,
+            outcome=outcome.kind.value,
+            reason=outcome.reason.value,
+            problem=outcome.message,
+            batch_id=batch.number,
+            events=len(batch.events),
+            attempt=batch.started,
+        )
