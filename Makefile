@@ -24,12 +24,14 @@ test: check ## lint, types, and every test
 	@echo "== tests"
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: $(READY) ## lint and types only
+check: $(READY) ## lint, types, and who may import whom
 	@echo "== ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@echo "== mypy"
 	$(BIN)/mypy
+	@echo "== imports"
+	$(BIN)/lint-imports --no-logo
 
 unit: $(READY) ## the tests that need no Kafka
 	$(BIN)/python -m pytest tests/unit
@@ -48,4 +50,4 @@ lock: $(READY) ## write requirements.lock anew from pyproject.toml
 	  --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .chaos
+	rm -rf $(VENV) .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .chaos

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import faust
 import structlog
 import uvloop
-from aiokafka import __version__ as aiokafka_version
 from faust.app.base import BootStrategy
 
 from connector import __version__
@@ -133,7 +132,7 @@ def run(settings: Settings) -> NoReturn:
 
     Raises StartupError before anything is started.
     """
-    repairs.check_version(aiokafka_version)
+    repairs.check_version()
     _check_port(settings.web.host, settings.web.port)
     log.configure(settings.log.level, settings.log.format)
     logger = structlog.get_logger("connector")
