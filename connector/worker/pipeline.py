@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from connector.core.answers import headers
 from connector.core.answers.dead_letter import dead_letter
 from connector.core.answers.result import Results
 from connector.core.batches.batcher import Batcher, BatchPolicy, Ordering
@@ -50,7 +51,7 @@ _GROWTH = 0.05
 """How much each call's results count in the average of their size."""
 _QUIET = 10.0
 """Seconds between two log lines about calls that fail for the same reason."""
-_TOLD = frozenset({"inference-id", "inference-variant"})
+_TOLD = frozenset({headers.INFERENCE_ID, headers.VARIANT})
 """What a dead letter repeats of a result that was too large; a result holds no header of its event by these names."""
 _CANCEL_LIMIT = 1.0
 """Seconds that cancelled calls are waited for; what they bring later is ignored."""
@@ -471,8 +472,8 @@ class Pipeline:
             [result.event],
             outcomes.unanswerable(Reason.TOO_LARGE, message),
             attempts=result.event.attempts,
-            inference_id=told.get("inference-id"),
-            variant=told.get("inference-variant"),
+            inference_id=told.get(headers.INFERENCE_ID),
+            variant=told.get(headers.VARIANT),
         )
         if not self._draining:
             # The guard may hold it, and without a call or another event nothing else sets the timer of its probe.

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.core.answers.headers import header_value
 from connector.core.answers.outgoing import Outgoing
-from connector.core.answers.result import Results, header_value
+from connector.core.answers.result import Results
 from connector.core.calls.call import Call, Response
 from connector.core.event import Event, Route
 from connector.core.formats import format_named

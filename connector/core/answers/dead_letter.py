@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from connector.core.answers.headers import (
+    ATTEMPTS,
+    ERROR,
+    ERROR_LOG_STREAM,
+    ERROR_MESSAGE,
+    ERROR_STATUS,
+    EVENT_TIMESTAMP,
+    FAILED_AT,
+    INFERENCE_ID,
+    SOURCE,
+    VALUE_DROPPED,
+    VARIANT,
+    header_value,
+)
 from connector.core.answers.outgoing import Outgoing
-from connector.core.answers.result import header_value
 
 if TYPE_CHECKING:
     from connector.core.calls.outcome import Outcome
     from connector.core.event import Event
-
-_DROPPED = "inference-value-dropped"
 
 
 def dead_letter(
@@ -26,18 +37,18 @@ def dead_letter(
     """The event's key, value and headers untouched, plus headers that say why and where; `now_ms` is the wall clock."""
     headers = [
         *event.headers,
-        ("inference-error", outcome.reason.value.encode()),
-        ("inference-error-message", header_value(outcome.detail or outcome.message)),
-        ("inference-source", event.source.encode()),
-        ("inference-event-timestamp", str(event.timestamp).encode()),
-        ("inference-attempts", str(attempts).encode()),
-        ("inference-failed-at", str(now_ms).encode()),
+        (ERROR, outcome.reason.value.encode()),
+        (ERROR_MESSAGE, header_value(outcome.detail or outcome.message)),
+        (SOURCE, event.source.encode()),
+        (EVENT_TIMESTAMP, str(event.timestamp).encode()),
+        (ATTEMPTS, str(attempts).encode()),
+        (FAILED_AT, str(now_ms).encode()),
     ]
     for name, text in (
-        ("inference-error-status", None if outcome.status is None else str(outcome.status)),
-        ("inference-error-log-stream", outcome.log_stream),
-        ("inference-variant", variant),
-        ("inference-id", inference_id),
+        (ERROR_STATUS, None if outcome.status is None else str(outcome.status)),
+        (ERROR_LOG_STREAM, outcome.log_stream),
+        (VARIANT, variant),
+        (INFERENCE_ID, inference_id),
     ):
         if text is not None:
             headers.append((name, header_value(text)))
@@ -49,8 +60,8 @@ def without_value(letter: Outgoing, size: int) -> Outgoing:
 
     The letter itself when that was done already: nothing smaller says what must be said.
     """
-    if letter.headers[-1][0] == _DROPPED:
+    if letter.headers[-1][0] == VALUE_DROPPED:
         return letter
     own = len(letter.event.headers)
-    headers = [*letter.headers[own:], (_DROPPED, f"the dead letter is {size} bytes".encode())]
+    headers = [*letter.headers[own:], (VALUE_DROPPED, f"the dead letter is {size} bytes".encode())]
     return letter._replace(value=None, headers=headers)

@@ -6,6 +6,21 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from connector.core.answers.envelope import envelope
+from connector.core.answers.headers import (
+    BATCH_INDEX,
+    BATCH_SIZE,
+    CALL,
+    CLOSED_SESSION,
+    CONTENT_TYPE,
+    CUSTOM_ATTRIBUTES,
+    EVENT_TIMESTAMP,
+    INFERENCE_ID,
+    NEW_SESSION,
+    OF_RESULTS,
+    SOURCE,
+    VARIANT,
+    header_value,
+)
 from connector.core.answers.outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -15,32 +30,7 @@ if TYPE_CHECKING:
     from connector.core.event import Event
     from connector.core.formats.body_format import BodyFormat
 
-_OURS = frozenset(
-    {
-        "inference-id",
-        "inference-source",
-        "inference-event-timestamp",
-        "inference-batch-index",
-        "inference-batch-size",
-        "inference-call",
-        "inference-variant",
-        "inference-custom-attributes",
-        "inference-new-session",
-        "inference-closed-session",
-        "content-type",
-    }
-)
-"""The headers of a result that replace the event's own of the same name."""
-
 _INDEX = [str(index).encode() for index in range(1024)]
-
-
-def header_value(text: str) -> bytes:
-    """A text of the service as a header's value; HTTP clients keep stray bytes as lone surrogates, JSON has any."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace")
 
 
 class Results:
@@ -65,11 +55,11 @@ class Results:
         results = []
         for index, (event, prediction) in enumerate(zip(events, predictions, strict=True)):
             ledger, value = event.ledger, prediction
-            headers = [header for header in event.headers if header[0] not in _OURS] if event.headers else []
+            headers = [header for header in event.headers if header[0] not in OF_RESULTS] if event.headers else []
             headers += shared
-            headers.append(("inference-batch-index", _INDEX[index] if index < 1024 else str(index).encode()))
-            headers.append(("inference-source", f"{ledger.topic}/{ledger.partition}/{event.offset}".encode()))
-            headers.append(("inference-event-timestamp", b"%d" % event.timestamp))
+            headers.append((BATCH_INDEX, _INDEX[index] if index < 1024 else str(index).encode()))
+            headers.append((SOURCE, f"{ledger.topic}/{ledger.partition}/{event.offset}".encode()))
+            headers.append((EVENT_TIMESTAMP, b"%d" % event.timestamp))
             if self._envelope:
                 value = envelope(
                     event,
@@ -89,16 +79,16 @@ class Results:
     ) -> list[tuple[str, bytes]]:
         """The headers that every result of a call has."""
         headers = [
-            ("inference-id", call.inference_id.encode()),
-            ("inference-batch-size", str(size).encode()),
-            ("inference-call", call_id.encode()),
-            ("content-type", b"application/json" if self._envelope else header_value(content_type)),
+            (INFERENCE_ID, call.inference_id.encode()),
+            (BATCH_SIZE, str(size).encode()),
+            (CALL, call_id.encode()),
+            (CONTENT_TYPE, b"application/json" if self._envelope else header_value(content_type)),
         ]
         for name, text in (
-            ("inference-variant", response.variant),
-            ("inference-custom-attributes", response.custom_attributes),
-            ("inference-new-session", response.new_session),
-            ("inference-closed-session", response.closed_session),
+            (VARIANT, response.variant),
+            (CUSTOM_ATTRIBUTES, response.custom_attributes),
+            (NEW_SESSION, response.new_session),
+            (CLOSED_SESSION, response.closed_session),
         ):
             if text is not None:
                 headers.append((name, header_value(text)))

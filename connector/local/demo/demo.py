@@ -17,6 +17,7 @@ import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from connector.core.answers import headers
 from connector.errors import StartupError
 from connector.local.child import Child
 from connector.local.demo.advice import Addresses, advice
@@ -207,7 +208,7 @@ class Demo:
                     producing.result()  # raises what ended the producer
                 for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                     got[partition.topic] += records
-                    answered.update(dict(record.headers)["inference-source"] for record in records)
+                    answered.update(dict(record.headers)[headers.SOURCE] for record in records)
                     last = time.monotonic()
                 progress.update(task, completed=len(answered), letters=len(got[LETTERS]))
                 if not terminal and len(answered) - said >= max(200, expected // 5):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from connector.core.answers import headers
+
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
     from rich.console import Console
@@ -54,12 +56,12 @@ def make_report(
     report.captures = len(lines)
     sources = Counter(_source(record) for record in results)
     for record in results:
-        headers = dict(record.headers)
+        said = dict(record.headers)
         item = items[_source(record)]
-        report.milliseconds.append(record.timestamp - int(headers["inference-event-timestamp"]))
+        report.milliseconds.append(record.timestamp - int(said[headers.EVENT_TIMESTAMP]))
         report.correct += record.value.decode() == item.label
-        call = headers["inference-id"].decode(), headers["inference-call"].decode()
-        body, index = rows.get(call, []), int(headers["inference-batch-index"])
+        call = said[headers.INFERENCE_ID].decode(), said[headers.CALL].decode()
+        body, index = rows.get(call, []), int(said[headers.BATCH_INDEX])
         report.joined += index < len(body) and body[index] == item.value
     report.dead_letters.update(_reason(letter) for letter in letters)
     if devices is not None:
@@ -87,7 +89,7 @@ def _misjudged(items: Mapping[str, Item], results: Iterable[str], letters: Seque
     for letter in letters:
         source, reason, item = _source(letter), _reason(letter), items[_source(letter)]
         if reason != item.reason:
-            message = dict(letter.headers)["inference-error-message"].decode()
+            message = dict(letter.headers)[headers.ERROR_MESSAGE].decode()
             yield f"the event {source} was dead-lettered as {reason} ({message}), not as {item.reason or 'any'}"
         if (letter.key, letter.value) != (item.key, item.value):
             yield f"the dead letter of {source} does not have the key and value of its event"
@@ -103,12 +105,12 @@ def _disjoint(report: Report) -> Iterable[str]:
 
 
 def _source(record: ConsumerRecord) -> str:
-    source: bytes = dict(record.headers)["inference-source"]
+    source: bytes = dict(record.headers)[headers.SOURCE]
     return source.decode()
 
 
 def _reason(letter: ConsumerRecord) -> str:
-    reason: bytes = dict(letter.headers)["inference-error"]
+    reason: bytes = dict(letter.headers)[headers.ERROR]
     return reason.decode()
 
 
