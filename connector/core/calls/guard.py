@@ -6,25 +6,12 @@ A broken deployment of a model rejects every event; without the guard it would d
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from connector.core.calls.probe import ProbeSchedule
-from connector.core.reason import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_PRODUCERS: Final = "Look at what is produced to the input topic, and at request.format."
-_HEADERS: Final = "Look at the headers that are produced, and at those that the endpoint settings name."
-_MODEL: Final = "Look at the model's deployment, and at its container's log."
-_ADVICE: Final[Mapping[Reason, str]] = {
-    Reason.UNDECODABLE: _PRODUCERS,
-    Reason.EMPTY: _PRODUCERS,
-    Reason.INVALID_ROUTE: _HEADERS,
-    Reason.REJECTED_ROUTE: _HEADERS,
-    Reason.TOO_LARGE: "Look at the size of what is produced, and at batch.max_bytes.",
-    Reason.EXPIRED: "Look at why events get so old, and at retry.max_age.",
-}
+    from connector.core.reason import Reason
 
 
 class Guard:
@@ -131,5 +118,5 @@ class Guard:
         reason = max(self._reasons, key=self._reasons.__getitem__)
         return (
             f"{self._dead} of the last {self.window} events could not be answered, most often {reason}: "
-            f"{reason.meaning} {_ADVICE.get(reason, _MODEL)} Consuming goes on by itself once a probe is answered."
+            f"{reason.meaning} {reason.remedy} Consuming goes on by itself once a probe is answered."
         )
