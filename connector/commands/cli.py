@@ -10,10 +10,7 @@ from connector import __version__
 from connector.commands.demo import demo
 from connector.commands.local import local
 from connector.commands.run import run
-from connector.errors import ConnectorError, SettingsError
-
-SETTINGS_WRONG = 2
-CANNOT_START = 1
+from connector.errors import ConnectorError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,12 +30,9 @@ connector.add_command(local)
 
 
 def main() -> None:
-    """Run the command line; exit code 2 for wrong settings or usage, 1 for what cannot start, each with a sentence."""
+    """Run the command line; an error of ours is a sentence and its exit code."""
     try:
         connector(standalone_mode=True)
-    except SettingsError as error:
-        click.echo(str(error), err=True)
-        sys.exit(SETTINGS_WRONG)
     except ConnectorError as error:
         click.echo(str(error), err=True)
-        sys.exit(CANNOT_START)
+        sys.exit(error.exit_code)

@@ -13,16 +13,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from connector.commands.exit_codes import epilog
+from connector.errors import ExitCode
 from connector.local.demo.demo import TOPICS, Demo
 from connector.local.demo.report import show
 from connector.local.demo.stop_request import Stopped, StopRequest
 from connector.local.demo.workload import TRAINED
 from connector.local.kafka.cluster import LocalKafka
 
-INTERRUPTED = 130
 
-
-@click.command()
+@click.command(epilog=epilog("demo"))
 @click.option(
     "--mode",
     type=click.Choice(["key", "batch"]),
@@ -54,11 +54,6 @@ def demo(mode: str, events: int, keep: bool) -> None:
       connector demo
       connector demo --mode batch --events 5000
       connector demo --keep                         then Ctrl-C
-
-    \b
-    Exit codes:  0    everything agrees
-                 1    something does not, or cannot start; a sentence says what
-                 130  Ctrl-C before the table
     """
     stop = StopRequest()
     stop.listen()
@@ -67,12 +62,12 @@ def demo(mode: str, events: int, keep: bool) -> None:
         code = _demo(mode, events, keep, console, stop)
     except Stopped:
         click.echo("Stopped; nothing is left behind.", err=True)
-        code = INTERRUPTED
+        code = ExitCode.INTERRUPTED
     stop.leave()
     sys.exit(code)
 
 
-def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopRequest) -> int:
+def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopRequest) -> ExitCode:
     with contextlib.ExitStack() as resources:
         folder = Path(resources.enter_context(_folder()))
         kafka = LocalKafka(data=folder / "kafka", progress=console.print)
@@ -88,7 +83,7 @@ def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopReques
         if report.problems:
             click.echo("\n".join(f"Not as it should be: {problem}." for problem in report.problems), err=True)
             click.echo(one.last_lines(), err=True)
-    return 1 if report.problems else 0
+    return ExitCode.FAILED if report.problems else ExitCode.DONE
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

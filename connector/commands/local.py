@@ -15,7 +15,8 @@ import click
 import yaml
 from rich.console import Console
 
-from connector.errors import ConnectorError, SettingsError
+from connector.commands.exit_codes import epilog
+from connector.errors import ConnectorError, ExitCode, SettingsError
 from connector.local.endpoint.captures import CaptureWriter
 from connector.local.endpoint.emulator import LocalEndpoint
 from connector.local.endpoint.faults import KINDS, Fault
@@ -64,7 +65,7 @@ def local() -> None:
     """
 
 
-@local.command()
+@local.command(epilog=epilog("local kafka"))
 @click.option("--port", type=click.IntRange(1, 65535), default=9092, show_default=True, help="Of the first broker.")
 @click.option("--brokers", type=click.IntRange(1, 9), default=1, show_default=True, help="More than one for replicas.")
 @click.option(
@@ -101,7 +102,7 @@ def kafka(port: int, brokers: int, data: Path | None, topics: tuple[tuple[str, i
                 time.sleep(0.5)
 
 
-@local.command()
+@local.command(epilog=epilog("local endpoint"))
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--name", default="local", show_default=True, help="The endpoint's name.")
 @click.option("--variant", default="AllTraffic", show_default=True, help="The name of its production variant.")
@@ -199,9 +200,9 @@ def _sentences() -> Iterator[None]:
         yield
     except ConnectorError as error:
         click.echo(str(error), err=True)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(0)
+        sys.exit(ExitCode.DONE)
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from connector.commands.exit_codes import epilog
 from connector.settings import load
 from connector.worker import process as app
 
 
-@click.command()
+@click.command(epilog=epilog("run"))
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -26,10 +27,5 @@ def run(config: Path | None) -> None:
 
     Settings come from the file and from the environment, which overrides it: kafka.bootstrap_servers is
     CONNECTOR_KAFKA__BOOTSTRAP_SERVERS.
-
-    \b
-    Exit codes:  0  drained after a signal
-                 1  cannot start, or ended by force
-                 2  wrong settings; stderr names each key and what to do
     """
     app.run(load(config, os.environ))

@@ -22,7 +22,7 @@ import uvloop
 from faust.app.base import BootStrategy
 
 from connector import __version__
-from connector.errors import StartupError
+from connector.errors import ExitCode, StartupError
 from connector.kafka import clients, repairs
 from connector.settings import advice, effective
 from connector.telemetry import log
@@ -89,8 +89,8 @@ class Worker(faust.Worker):
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:
-            _exit_now(1)
-        deadline = threading.Timer(self._drain + _GRACE, _exit_now, args=(1,))
+            _exit_now(ExitCode.FAILED)
+        deadline = threading.Timer(self._drain + _GRACE, _exit_now, args=(ExitCode.FAILED,))
         deadline.daemon = True
         deadline.start()
         self._flag_as_shutdown_by_signal()
@@ -106,7 +106,7 @@ class Worker(faust.Worker):
             raise self.crash_reason
 
 
-def _exit_now(code: int) -> None:
+def _exit_now(code: ExitCode) -> None:
     sys.stderr.flush()
     os._exit(code)
 
@@ -150,4 +150,4 @@ def run(settings: Settings) -> NoReturn:
     health = Health(service, loop=loop)
     worker = Worker(make_app(settings, service, health), drain=settings.shutdown.drain, loop=loop)
     worker.execute_from_commandline()
-    raise SystemExit(0)
+    raise SystemExit(ExitCode.DONE)
