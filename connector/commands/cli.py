@@ -1,4 +1,4 @@
-"""The command line: `connector run`, `connector demo`, `connector local`."""
+"""The command line: `connector run`, `demo`, `local` and `reference`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from connector import __version__
 from connector.commands.demo import demo
 from connector.commands.local import local
+from connector.commands.reference import reference
 from connector.commands.run import run
 from connector.errors import ConnectorError
 
@@ -27,6 +28,7 @@ def connector() -> None:
 connector.add_command(run)
 connector.add_command(demo)
 connector.add_command(local)
+connector.add_command(reference)
 
 
 def main() -> None:

@@ -33,6 +33,10 @@ EXIT_CODES: Final[Mapping[str, Mapping[ExitCode, str]]] = {
         ExitCode.FAILED: "cannot start; a sentence says why",
         ExitCode.MISTAKEN: "faults that cannot be read, or " + _USAGE,
     },
+    "reference": {
+        ExitCode.DONE: "printed",
+        ExitCode.MISTAKEN: _USAGE,
+    },
 }
 """Every command with all that it can end with."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -20,14 +20,22 @@ _ACTIVITIES = (
     "Seconds in which the process polled, had a batch waiting for a slot, had calls in flight, or was publishing."
 )
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+LABELS: Final[Mapping[str, str]] = {
+    "partition": "The number of a partition of the input topic.",
+    "outcome": "Of calls the outcome, one of those below; of transactions committed or failed.",
+    "reason": "The reason, one of those below.",
+    "activity": "polling, waiting_for_slot, calling or publishing; they overlap.",
+}
+"""What the values of each label are, whichever metric has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A metric as it is declared: what it is called, what it counts or measures, and by which labels."""
+    """A metric as it is declared: what it is called, what it counts or measures in which unit, and by which labels."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
+    unit: str
     sentence: str
     labels: tuple[str, ...] = ()
 
@@ -146,60 +154,81 @@ class Metrics:
         self.declared: list[Declaration] = []
         """Every metric, in the order of its declaration."""
 
-        def counter(name: str, sentence: str, *labels: str) -> Counter:
-            return Counter(declare(name, "counter", sentence, labels), sentence, labels, registry=registry)
+        def counter(name: str, unit: str, sentence: str, *labels: str) -> Counter:
+            return Counter(declare(name, "counter", unit, sentence, labels), sentence, labels, registry=registry)
 
-        def histogram(name: str, sentence: str, bounds: tuple[float, ...]) -> Histogram:
-            return Histogram(registry, declare(name, "histogram", sentence), sentence, bounds)
+        def histogram(name: str, unit: str, sentence: str, bounds: tuple[float, ...]) -> Histogram:
+            return Histogram(registry, declare(name, "histogram", unit, sentence), sentence, bounds)
 
-        def gauge(name: str, sentence: str, *labels: str) -> Gauge:
-            return Gauge(registry, declare(name, "gauge", sentence, labels), sentence, labels)
+        def gauge(name: str, unit: str, sentence: str, *labels: str) -> Gauge:
+            return Gauge(registry, declare(name, "gauge", unit, sentence, labels), sentence, labels)
 
         def declare(
-            name: str, kind: Literal["counter", "gauge", "histogram"], sentence: str, labels: tuple[str, ...] = ()
+            name: str,
+            kind: Literal["counter", "gauge", "histogram"],
+            unit: str,
+            sentence: str,
+            labels: tuple[str, ...] = (),
         ) -> str:
-            self.declared.append(Declaration(f"connector_{name}", kind, sentence, labels))
+            self.declared.append(Declaration(f"connector_{name}", kind, unit, sentence, labels))
             return f"connector_{name}"
 
-        self.events = counter("events", "Events delivered from the input topic.")
-        self.skipped = counter("skipped", "Events that an earlier owner had completed, and that were not called again.")
-        self.results = counter("results", "Results that the broker has acknowledged.")
-        self.dead_letters = counter(
-            "dead_letters", "Dead letters that the broker has acknowledged, by reason.", "reason"
+        self.events = counter("events", "events", "Events delivered from the input topic.")
+        self.skipped = counter(
+            "skipped", "events", "Events that an earlier owner had completed, and that were not called again."
         )
-        self.calls = counter("calls", "Calls that ended, by outcome and reason.", "outcome", "reason")
-        self.lost_to_retention = counter("lost_to_retention", "Events that retention deleted before we read them.")
-        self.topics_recreated = counter("topics_recreated", "Partitions whose topic was found to be created again.")
-        self.commit_failures = counter("commit_failures", "Commits that failed and are tried again.")
-        self.transactions = counter("transactions", "Transactions that ended, by outcome (exactly_once).", "outcome")
-        self.stuck = counter("stuck", "Times that work did not move although nothing held it up.")
-        self.batch_events = histogram("batch_events", "Events in a call.", _ROWS)
-        self.call_seconds = histogram("call_seconds", "Seconds from sending a call to its answer.", _SECONDS)
+        self.results = counter("results", "results", "Results that the broker has acknowledged.")
+        self.dead_letters = counter(
+            "dead_letters", "dead letters", "Dead letters that the broker has acknowledged, by reason.", "reason"
+        )
+        self.calls = counter("calls", "calls", "Calls that ended, by outcome and reason.", "outcome", "reason")
+        self.lost_to_retention = counter(
+            "lost_to_retention", "events", "Events that retention deleted before we read them."
+        )
+        self.topics_recreated = counter(
+            "topics_recreated", "partitions", "Partitions whose topic was found to be created again."
+        )
+        self.commit_failures = counter("commit_failures", "commits", "Commits that failed and are tried again.")
+        self.transactions = counter(
+            "transactions", "transactions", "Transactions that ended, by outcome (exactly_once).", "outcome"
+        )
+        self.stuck = counter("stuck", "times", "Times that work did not move although nothing held it up.")
+        self.batch_events = histogram("batch_events", "events", "Events in a call.", _ROWS)
+        self.call_seconds = histogram("call_seconds", "seconds", "Seconds from sending a call to its answer.", _SECONDS)
         self.queue_seconds = histogram(
-            "queue_seconds", "Seconds from the delivery of a batch's oldest event to its first call.", _SECONDS
+            "queue_seconds",
+            "seconds",
+            "Seconds from the delivery of a batch's oldest event to its first call.",
+            _SECONDS,
         )
         self.end_to_end_seconds = histogram(
-            "end_to_end_seconds", "Seconds from an event's timestamp to the acknowledgement of its result.", _SECONDS
+            "end_to_end_seconds",
+            "seconds",
+            "Seconds from an event's timestamp to the acknowledgement of its result.",
+            _SECONDS,
         )
-        self.calls_in_flight = gauge("calls_in_flight", "Calls in flight.")
-        self.bytes_in_flight = gauge("bytes_in_flight", "Bytes of the bodies in flight.")
-        self.limit = gauge("limit", "The most calls that may be in flight at present.")
-        self.buffered_events = gauge("buffered_events", "Events delivered and not complete.")
-        self.buffered_bytes = gauge("buffered_bytes", "Bytes of events and results not complete.")
-        self.partitions = gauge("partitions", "Partitions assigned to this process.")
-        self.commit_age = gauge("commit_age_seconds", "Seconds since nothing was left to commit.")
-        self.ready = gauge("ready", "1 while ready, else 0.")
-        self.lag = gauge("lag", "Events of the partition that are not complete.", "partition")
+        self.calls_in_flight = gauge("calls_in_flight", "calls", "Calls in flight.")
+        self.bytes_in_flight = gauge("bytes_in_flight", "bytes", "Bytes of the bodies in flight.")
+        self.limit = gauge("limit", "calls", "The most calls that may be in flight at present.")
+        self.buffered_events = gauge("buffered_events", "events", "Events delivered and not complete.")
+        self.buffered_bytes = gauge("buffered_bytes", "bytes", "Bytes of events and results not complete.")
+        self.partitions = gauge("partitions", "partitions", "Partitions assigned to this process.")
+        self.commit_age = gauge("commit_age_seconds", "seconds", "Seconds since nothing was left to commit.")
+        self.ready = gauge("ready", "1 or 0", "1 while ready, else 0.")
+        self.lag = gauge("lag", "events", "Events of the partition that are not complete.", "partition")
         self.oldest_unfinished_seconds = gauge(
-            "oldest_unfinished_seconds", "Seconds since the delivery of the oldest unfinished event.", "partition"
+            "oldest_unfinished_seconds",
+            "seconds",
+            "Seconds since the delivery of the oldest unfinished event.",
+            "partition",
         )
         self.oldest_unfinished_offset = gauge(
-            "oldest_unfinished_offset", "Offset of the oldest unfinished event.", "partition"
+            "oldest_unfinished_offset", "an offset", "Offset of the oldest unfinished event.", "partition"
         )
         self.polling, self.waiting_for_slot, self.calling, self.publishing = (Stopwatch() for _ in range(4))
         _Activities(
             registry,
-            declare("loop_seconds", "counter", _ACTIVITIES, ("activity",)),
+            declare("loop_seconds", "counter", "seconds", _ACTIVITIES, ("activity",)),
             clock,
             {
                 "polling": self.polling,

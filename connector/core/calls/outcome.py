@@ -30,16 +30,20 @@ LARGE_BODY: Final = 1024 * 1024
 class Kind(Enum):
     """What happens to the events of a call."""
 
-    OK = "ok"
-    """Each event has its result."""
-    RETRY = "retry"
-    """The same batch is called again after a backoff, for as long as it takes."""
-    SPLIT = "split"
-    """The halves of the batch are called apart, to find the events that are to blame."""
-    DEAD_LETTER = "dead_letter"
-    """The event cannot be answered."""
-    HALT = "halt"
-    """Consuming stops until settings or access are mended; the batch is kept."""
+    meaning: str
+    """What happens, in a sentence."""
+
+    def __new__(cls, value: str, meaning: str) -> Kind:
+        member = object.__new__(cls)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    OK = "ok", "Each event has its result."
+    RETRY = "retry", "The same batch is called again after a backoff, for as long as it takes."
+    SPLIT = "split", "The halves of the batch are called apart, to find the events that are to blame."
+    DEAD_LETTER = "dead_letter", "The event cannot be answered."
+    HALT = "halt", "Consuming stops until settings or access are mended; the batch is kept."
 
 
 @dataclass(frozen=True, slots=True)
