@@ -45,6 +45,7 @@ def make_events(ledger: Ledger, keys: str, *, first: int = 0, arrived: float = 0
 
 def take(batcher: Batcher, now: float = 0.0) -> Batch:
     """Call the batch that is due, which must be one."""
+    batcher.ripen(now)
     batch = batcher.peek(now)
     assert batch is not None
     batcher.take(batch)

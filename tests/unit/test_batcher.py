@@ -31,7 +31,7 @@ def batcher(
 def answer(owner: Batcher, batch: Batch) -> None:
     """Have the results of a batch in hand, as the owner notes it."""
     for event in batch.events:
-        event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+        event.ledger.answered(event)
     owner.answered(batch)
 
 

@@ -41,10 +41,8 @@ class Delivered(Protocol):
         """The loop's clock at its delivery, in seconds."""
         ...
 
-    @property
-    def size(self) -> int:
-        """Its bytes, and those of its result once it is answered."""
-        ...
+    size: int
+    """Its bytes, and those of its result once it is answered: the ledger adds them."""
 
 
 class Ledger:
@@ -158,6 +156,17 @@ class Ledger:
                 self._order.append(event.offset)
                 self._done[event.offset] = event.timestamp
         return finished
+
+    def answered(self, event: Delivered, size: int = 0) -> None:
+        """Note that an event's result, of `size` bytes, or its dead letter is in hand.
+
+        It takes room too, until the broker has it; of an ended epoch it changes nothing.
+        """
+        if self.dropped:
+            return
+        event.size += size
+        self.bytes += size
+        self.highest_answered = max(self.highest_answered, event.offset)
 
     def complete(self, event: Delivered) -> None:
         """Mark an event complete; a second completion, and one of an ended epoch, change nothing."""
