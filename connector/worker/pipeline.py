@@ -29,7 +29,7 @@ from connector.core.calls.outcome import Kind, Outcome
 from connector.core.calls.retry import RetryPolicy
 from connector.core.formats import format_named
 from connector.core.reason import Reason
-from connector.core.routes.inference_id import batch_id, key_id
+from connector.core.routes.inference_id import batch_id
 from connector.core.routes.router import Router
 from connector.errors import MalformedResponse
 from connector.telemetry import log
@@ -86,6 +86,7 @@ class Pipeline:
         self._limiter = limiter
         self._metrics = metrics
         self._log = structlog.get_logger("connector.pipeline")
+        own_ids = settings.correlation.mode == "key"
         batch, self._format = settings.batch, format_named(settings.request.format)
         fmt = self._format
         self._batcher = Batcher(
@@ -93,7 +94,7 @@ class Pipeline:
                 max_events=min(batch.max_events, fmt.max_rows or batch.max_events),
                 max_bytes=batch.max_bytes,
                 linger=batch.linger,
-                one_key=settings.correlation.mode == "key",
+                one_id=own_ids,
                 ordering=Ordering(settings.kafka.ordering),
                 overhead=fmt.overhead,
                 row_overhead=fmt.row_overhead,
@@ -101,7 +102,9 @@ class Pipeline:
             )
         )
         endpoint = settings.endpoint
-        self._router = Router(endpoint.name, endpoint.members(), fmt, settings.request.payload, batch.max_bytes)
+        self._router = Router(
+            endpoint.name, endpoint.members(), fmt, settings.request.payload, batch.max_bytes, own_ids=own_ids
+        )
         self._retry_policy = RetryPolicy(settings.retry.initial, settings.retry.max, settings.retry.max_age)
         self._results = Results(
             fmt, as_envelope=settings.result.envelope, event_time=settings.result.timestamp == "event"
@@ -252,11 +255,10 @@ class Pipeline:
             metrics.calling.stop(time.monotonic())
 
     def _inference_id(self, batch: Batch) -> str:
-        """What a call of this batch carries."""
-        if self._settings.correlation.mode == "key":
-            first = batch.events[0]
-            return key_id(first.key, first.ledger.topic, first.ledger.partition, first.offset)
-        return batch_id((event.ledger.topic, event.ledger.partition, event.offset) for event in batch.events)
+        """What a call of this batch carries: the id that its events share, or one of its own."""
+        return batch.events[0].inference_id or batch_id(
+            (event.ledger.topic, event.ledger.partition, event.offset) for event in batch.events
+        )
 
     def _ended(self, slot: Slot, era: int, task: asyncio.Task[Reason | None]) -> None:
         """Give the slot of a call back, whatever became of it: one that is cancelled before its first step runs nothing."""

@@ -246,7 +246,7 @@ class SimulatedOwner:
         assert batch.size == policy.overhead + sum(len(event.payload) + policy.row_overhead for event in events)
         assert batch.size <= policy.max_bytes or len(events) == 1
         assert {event.route for event in events} == {batch.route}
-        if policy.one_key:
+        if policy.one_id:
             assert len({event.key for event in events}) == 1
             assert events[0].key or len(events) == 1
         assert events == self.called.get(batch, events)
@@ -256,7 +256,7 @@ class SimulatedOwner:
             assert below == events or (below and (batch in self.called or batch.parent is not None))
         elif batch.parent is None and batch not in self.called:
             full = len(events) == policy.max_events or batch.size + self.largest_row > policy.max_bytes
-            alone = policy.one_key and not events[0].key
+            alone = policy.one_id and not events[0].key
             assert full or alone or self.now >= min(event.arrived for event in events) + policy.linger
 
     def check_lanes(self, events: list[Event]) -> None:

@@ -32,7 +32,7 @@ def make_gate() -> Gate:
 
 
 def batcher_of(keys: str, *, max_events: int = 1) -> Batcher:
-    batcher = Batcher(BatchPolicy(max_events=max_events, max_bytes=1000, linger=0.0, one_key=False))
+    batcher = Batcher(BatchPolicy(max_events=max_events, max_bytes=1000, linger=0.0, one_id=False))
     batcher.add(make_events(make_ledger(), keys))
     return batcher
 

@@ -37,14 +37,14 @@ class BatchPolicy:
     """When a batch closes, and who may share one.
 
     `max_events` and `max_bytes` (of the body) close it; `linger` seconds after the arrival of its oldest event it goes as
-    soon as a slot is free; `one_key` allows one key only in a batch; `overhead` and `row_overhead` are the bytes that
+    soon as a slot is free; `one_id` allows one InferenceId only in a batch; `overhead` and `row_overhead` are the bytes that
     the body format adds to a body and to each row; `max_calls` bounds a bisection.
     """
 
     max_events: int
     max_bytes: int
     linger: float
-    one_key: bool
+    one_id: bool
     ordering: Ordering = Ordering.KEY
     overhead: int = 0
     row_overhead: int = 0
@@ -108,10 +108,7 @@ class Batcher:
         return len(event.payload) + self._policy.row_overhead
 
     def _group(self, event: Event) -> Any:
-        if not self._policy.one_key:
-            return event.route
-        # An event without a key has an id of its own, so it goes alone.
-        return (event.route, event.key) if event.key else event
+        return (event.route, event.inference_id) if self._policy.one_id else event.route
 
     def _place(self, event: Event) -> Batch:
         """Put an event into the open batch of its group, or into one that it opens."""
@@ -146,7 +143,10 @@ class Batcher:
         if event.arrived < batch.oldest:
             batch.oldest = event.arrived
             heappush(self._due, (event.arrived + self._policy.linger, batch))
-        if len(batch.events) >= self._policy.max_events or size >= self._policy.max_bytes or batch.group is event:
+        policy = self._policy
+        full = len(batch.events) >= policy.max_events or size >= policy.max_bytes
+        # An event without a key has an id of its own: nothing that the batch could wait for would join it.
+        if full or (policy.one_id and not event.key):
             self._close(batch)
         return True
 
