@@ -214,15 +214,26 @@ class Pipeline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # The pump runs when events come, when a call ends, and at this timer, which is only for what falls due by the
+        # passing of time alone. A timer for something that is due already would fire at once, change nothing, and be set
+        # again: a core at its limit until a call ends. There are three ways into that, each with a way out:
+        #
+        # 1. Every slot is taken. A batch is due and gets none; the end of a call frees one, and pumps (`_ended`). So there
+        #    is no timer while `_starved`.
+        # 2. The gate is closed, and its probe is out or was given a moment ago. Batches are due, and none may be called;
+        #    the end of the probe pumps. So only the moment of the next probe counts, and not the batcher's.
+        # 3. The gate is closed, and its probe is due but has nothing to try. It waits for a batch, and that for its linger
+        #    or its backoff: the batcher's moment, if it is still to come. If it is not, only events or a call bring one.
+        #
+        # And one way into waiting for ever: held dead letters are all there is, and the halt waits for a batch which only
+        # their release would bring. Then the guard's probes count, which let one of them go at a time (`_let_one_go`).
         at = self._batcher.wake_at()
         if self._gate.closed:
-            # A probe that is due and was not given waits for a batch, and that for its linger or for events.
-            # While halted too, the halt's probe waits for a batch, and what is held must not wait with it.
             probe_at = self._gate.guard.next_probe_at if self._only_held else self._gate.wake_at()
             if probe_at is None or probe_at > now:
                 at = probe_at
             elif at is not None and at <= now:
-                at = None  # what is due waits for a slot, or for the probe that is out: the end of a call pumps
+                at = None
         if at is not None and not self._starved:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
 
