@@ -29,7 +29,8 @@ class Event:
     """One record of the input topic on its way through the connector; equal only to itself, and shown without its data.
 
     `timestamp` is Kafka's, in milliseconds; `arrived` is the loop's clock at delivery, in seconds; `size` is the bytes of
-    key, value and headers; `payload` is the part of the value that the model gets; `attempts` is how often it was called,
+    key, value and headers, and once it is answered those of its result; `payload` is the part of the value that the model
+    gets; `inference_id` is its own, empty where calls have the ids of their batches; `attempts` is how often it was called,
     once it was answered.
     """
 
@@ -43,6 +44,7 @@ class Event:
     size: int
     payload: bytes = field(default=b"", repr=False)
     route: Route = field(default=Route(""))
+    inference_id: str = ""
     attempts: int = 0
 
     @property

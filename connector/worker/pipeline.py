@@ -18,6 +18,7 @@ import structlog
 
 from connector.core.answers import headers
 from connector.core.answers.dead_letter import dead_letter
+from connector.core.answers.held import Held, Letter
 from connector.core.answers.result import Results
 from connector.core.batches.batcher import Batcher, BatchPolicy, Ordering
 from connector.core.calls import outcome as outcomes
@@ -26,10 +27,10 @@ from connector.core.calls.gate import Gate
 from connector.core.calls.guard import Guard
 from connector.core.calls.halt import Halt
 from connector.core.calls.outcome import Kind, Outcome
-from connector.core.calls.retry import full_jitter
+from connector.core.calls.retry import RetryPolicy
 from connector.core.formats import format_named
 from connector.core.reason import Reason
-from connector.core.routes.inference_id import batch_id, key_id
+from connector.core.routes.inference_id import batch_id
 from connector.core.routes.router import Router
 from connector.errors import MalformedResponse
 from connector.telemetry import log
@@ -86,6 +87,7 @@ class Pipeline:
         self._limiter = limiter
         self._metrics = metrics
         self._log = structlog.get_logger("connector.pipeline")
+        own_ids = settings.correlation.mode == "key"
         batch, self._format = settings.batch, format_named(settings.request.format)
         fmt = self._format
         self._batcher = Batcher(
@@ -93,7 +95,7 @@ class Pipeline:
                 max_events=min(batch.max_events, fmt.max_rows or batch.max_events),
                 max_bytes=batch.max_bytes,
                 linger=batch.linger,
-                one_key=settings.correlation.mode == "key",
+                one_id=own_ids,
                 ordering=Ordering(settings.kafka.ordering),
                 overhead=fmt.overhead,
                 row_overhead=fmt.row_overhead,
@@ -101,7 +103,10 @@ class Pipeline:
             )
         )
         endpoint = settings.endpoint
-        self._router = Router(endpoint.name, endpoint.members(), fmt, settings.request.payload, batch.max_bytes)
+        self._router = Router(
+            endpoint.name, endpoint.members(), fmt, settings.request.payload, batch.max_bytes, own_ids=own_ids
+        )
+        self._retry_policy = RetryPolicy(settings.retry.initial, settings.retry.max, settings.retry.max_age)
         self._results = Results(
             fmt, as_envelope=settings.result.envelope, event_time=settings.result.timestamp == "event"
         )
@@ -111,7 +116,7 @@ class Pipeline:
         self._calls: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._successes: Counter[Route] = Counter()
-        self._held: list[tuple[Outgoing, dict[str, object]]] = []
+        self._held = Held()
         self.growth = 0.0
         """Bytes of results for each byte of events, of late."""
         self.progress = 0
@@ -172,11 +177,12 @@ class Pipeline:
         now = time.monotonic()
         batcher, limiter = self._batcher, self._limiter
         starved = False
-        while (batch := self._next(now)) is not None:
-            if not limiter.free(batch.size):
+        batcher.ripen(now)
+        while (chosen := self._next(now)) is not None:
+            if not limiter.free(chosen.size):
                 starved = True
                 break
-            batcher.take(batch)
+            batch = self._gate.take(batcher, chosen)
             if batch.parent is None and batch.started == 1:
                 self._metrics.queue_seconds.observe(now - batch.oldest)
             task = asyncio.create_task(self._call(batch))
@@ -189,12 +195,8 @@ class Pipeline:
         self._set_timer(now)
 
     def _next(self, now: float) -> Batch | None:
-        if self._draining:
-            return None if self._gate.closed else self._batcher.peek(now)
-        # A probe is chosen only when it can be called at once, because choosing it is what starts it.
-        if self._gate.closed and not self._limiter.free(self._settings.batch.max_bytes):
-            return None
-        return self._gate.choose(self._batcher, now)
+        """The batch to call next; a drain makes no probes."""
+        return None if self._draining and self._gate.closed else self._gate.choose(self._batcher, now)
 
     def _let_one_go(self, now: float) -> None:
         """Publish one held dead letter when the guard is due for a probe and has nothing that could be called."""
@@ -202,7 +204,7 @@ class Pipeline:
         if self._only_held and guard.probe_due(now):
             guard.probe_started()
             guard.probe_rejected(now)
-            self._let_go(*self._held.pop(0))
+            self._let_go(self._held.release())
 
     @property
     def _only_held(self) -> bool:
@@ -213,15 +215,26 @@ class Pipeline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # The pump runs when events come, when a call ends, and at this timer, which is only for what falls due by the
+        # passing of time alone. A timer for something that is due already would fire at once, change nothing, and be set
+        # again: a core at its limit until a call ends. There are three ways into that, each with a way out:
+        #
+        # 1. Every slot is taken. A batch is due and gets none; the end of a call frees one, and pumps (`_ended`). So there
+        #    is no timer while `_starved`.
+        # 2. The gate is closed, and its probe is out or was given a moment ago. Batches are due, and none may be called;
+        #    the end of the probe pumps. So only the moment of the next probe counts, and not the batcher's.
+        # 3. The gate is closed, and its probe is due but has nothing to try. It waits for a batch, and that for its linger
+        #    or its backoff: the batcher's moment, if it is still to come. If it is not, only events or a call bring one.
+        #
+        # And one way into waiting for ever: held dead letters are all there is, and the halt waits for a batch which only
+        # their release would bring. Then the guard's probes count, which let one of them go at a time (`_let_one_go`).
         at = self._batcher.wake_at()
         if self._gate.closed:
-            # A probe that is due and was not given waits for a batch, and that for its linger or for events.
-            # While halted too, the halt's probe waits for a batch, and what is held must not wait with it.
             probe_at = self._gate.guard.next_probe_at if self._only_held else self._gate.wake_at()
             if probe_at is None or probe_at > now:
                 at = probe_at
             elif at is not None and at <= now:
-                at = None  # what is due waits for a slot, or for the probe that is out: the end of a call pumps
+                at = None
         if at is not None and not self._starved:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._pump)
 
@@ -254,11 +267,10 @@ class Pipeline:
             metrics.calling.stop(time.monotonic())
 
     def _inference_id(self, batch: Batch) -> str:
-        """What a call of this batch carries."""
-        if self._settings.correlation.mode == "key":
-            first = batch.events[0]
-            return key_id(first.key, first.ledger.topic, first.ledger.partition, first.offset)
-        return batch_id((event.ledger.topic, event.ledger.partition, event.offset) for event in batch.events)
+        """What a call of this batch carries: the id that its events share, or one of its own."""
+        return batch.events[0].inference_id or batch_id(
+            (event.ledger.topic, event.ledger.partition, event.offset) for event in batch.events
+        )
 
     def _ended(self, slot: Slot, era: int, task: asyncio.Task[Reason | None]) -> None:
         """Give the slot of a call back, whatever became of it: one that is cancelled before its first step runs nothing."""
@@ -300,9 +312,8 @@ class Pipeline:
             self._try_again(batch, outcome, now)
         if opened:
             self._log.info(LogEvent.RESUMED)
-            held, self._held = self._held, []
-            for letter, line in held:
-                self._let_go(letter, line)
+            while self._held:
+                self._let_go(self._held.release())
             self._room()
         return outcome.reason
 
@@ -330,14 +341,11 @@ class Pipeline:
         attempts = batch.tries
         asked = answered = 0
         for event, prediction in zip(events, predictions, strict=True):
-            # A result in memory takes room too, until the broker has it.
-            size, ledger = len(prediction), event.ledger
+            size = len(prediction)
             asked += event.size
             answered += size
-            event.size += size
             event.attempts = attempts
-            ledger.bytes += size
-            ledger.highest_answered = max(ledger.highest_answered, event.offset)
+            event.ledger.answered(event, size)
         self.growth += _GROWTH * (answered / max(1, asked) - self.growth)
         self._destination.publish(results)
         self._batcher.answered(batch)
@@ -364,22 +372,19 @@ class Pipeline:
     def _retry(self, batch: Batch, outcome: Outcome) -> None:
         if outcome.reason is Reason.CREDENTIALS:
             self._renew_credentials()
-        retry = self._settings.retry
-        kept = batch if retry.max_age is None else self._expire(batch, retry.max_age, outcome)
+        kept = self._expire(batch, outcome)
         if kept is not None:
-            attempt = max(0, kept.attempts[outcome.reason] - 1)
-            delay = full_jitter(attempt, retry.initial, retry.max, random.random())  # noqa: S311
-            self._batcher.retry(kept, time.monotonic() + delay)
+            wait = self._retry_policy.wait(kept, outcome.reason, random.random())  # noqa: S311
+            self._batcher.retry(kept, time.monotonic() + wait)
 
     def _renew_credentials(self) -> None:
         renewal = asyncio.create_task(self._invoker.renew_credentials())
         self._calls.add(renewal)
         renewal.add_done_callback(self._calls.discard)
 
-    def _expire(self, batch: Batch, max_age: float, outcome: Outcome) -> Batch | None:
-        """Dead-letter the events of a batch that are older than `max_age` seconds; gives what is left of it."""
-        oldest = time.time() * 1000 - max_age * 1000
-        expired = [event for event in batch.events if event.timestamp < oldest]
+    def _expire(self, batch: Batch, outcome: Outcome) -> Batch | None:
+        """Dead-letter the events of a batch that are too old to be called again; gives what is left of it."""
+        expired, rest = self._retry_policy.by_age(batch, time.time() * 1000)
         if not expired:
             return batch
         message = f"The event is older than retry.max_age; the last failure was {outcome.reason}: {outcome.message}"
@@ -389,7 +394,6 @@ class Pipeline:
             attempts=batch.tries,
             inference_id=self._inference_id(batch),
         )
-        rest = [event for event in batch.events if event.timestamp >= oldest]
         if not rest:
             self._batcher.answered(batch)
             return None
@@ -412,31 +416,33 @@ class Pipeline:
         """Make dead letters of events; while the guard has tripped they are held, but for the probe's."""
         now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
         for event in events:
-            letter = dead_letter(
+            outgoing = dead_letter(
                 event, outcome, now_ms=now_ms, attempts=attempts, inference_id=inference_id, variant=variant
             )
-            event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+            event.ledger.answered(event)
             self._tripped(self._gate.guard.dead_lettered(outcome.reason, 1, now))
-            line: dict[str, object] = {
-                "topic": event.ledger.topic,
-                "partition": event.ledger.partition,
-                "offset": event.offset,
-                "key": event.key,
-                "inference_id": inference_id,
-                "attempt": attempts,
-                "reason": outcome.reason.value,
-                "problem": outcome.message,
-                **({"payload": event.value} if self._settings.log.payloads else {}),
-            }
+            letter = Letter(outgoing, attempts, inference_id, outcome.message)
             if held and self._gate.guard.tripped:
-                self._held.append((letter, line))
+                self._held.hold(letter)
             else:
-                self._let_go(letter, line)
+                self._let_go(letter)
 
-    def _let_go(self, letter: Outgoing, line: dict[str, object]) -> None:
-        """Publish a dead letter, and log it with these fields."""
-        self._destination.bury([letter])
-        self._log.warning(LogEvent.DEAD_LETTERED, **line)
+    def _let_go(self, letter: Letter) -> None:
+        """Publish a dead letter, and log it."""
+        outgoing, event = letter.outgoing, letter.outgoing.event
+        self._destination.bury([outgoing])
+        self._log.warning(
+            LogEvent.DEAD_LETTERED,
+            topic=event.ledger.topic,
+            partition=event.ledger.partition,
+            offset=event.offset,
+            key=event.key,
+            inference_id=letter.inference_id,
+            attempt=letter.attempts,
+            reason=outgoing.reason,
+            problem=letter.problem,
+            **({"payload": event.value} if self._settings.log.payloads else {}),
+        )
 
     def _tripped(self, just_now: bool) -> None:
         if just_now:
@@ -510,7 +516,7 @@ class Pipeline:
             task.cancel()
         self._batcher.clear()
         self._gate.abandoned(time.monotonic())
-        self._held.clear()
+        self._held.forget()
         self._destination.discard()
         self._draining = False
 

@@ -205,7 +205,7 @@ def test_the_workload_has_as_many_good_events_as_asked_for_and_three_broken_ones
 
 def test_device_names_are_their_own_inference_ids() -> None:
     assert len(set(DEVICES)) == 60
-    assert [key_id(name.encode(), "inference-requests", 0, 0) for name in DEVICES] == list(DEVICES)
+    assert [key_id(name.encode()) for name in DEVICES] == list(DEVICES)
 
 
 @dataclass(frozen=True)

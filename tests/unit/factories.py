@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from connector.core.epochs.ledger import Ledger
 from connector.core.event import Event, Route
+from connector.core.routes.inference_id import coordinate_id, key_id
 
 if TYPE_CHECKING:
     from connector.core.batches.batch import Batch
@@ -32,7 +33,8 @@ def make_event(
 ) -> Event:
     """An event whose value is its payload."""
     size = len(payload) + len(key or b"")
-    return Event(ledger, offset, key, payload, (), 0, arrived, size, payload, route)
+    inference_id = key_id(key) if key else coordinate_id(ledger.topic, ledger.partition, offset)
+    return Event(ledger, offset, key, payload, (), 0, arrived, size, payload, route, inference_id)
 
 
 def make_events(ledger: Ledger, keys: str, *, first: int = 0, arrived: float = 0.0) -> list[Event]:
@@ -45,6 +47,7 @@ def make_events(ledger: Ledger, keys: str, *, first: int = 0, arrived: float = 0
 
 def take(batcher: Batcher, now: float = 0.0) -> Batch:
     """Call the batch that is due, which must be one."""
+    batcher.ripen(now)
     batch = batcher.peek(now)
     assert batch is not None
     batcher.take(batch)

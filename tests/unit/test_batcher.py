@@ -22,16 +22,16 @@ def batcher(
     max_events: int = 4,
     max_bytes: int = 1000,
     linger: float = 0.0,
-    one_key: bool = False,
+    one_id: bool = False,
     ordering: Ordering = Ordering.KEY,
 ) -> Batcher:
-    return Batcher(BatchPolicy(max_events, max_bytes, linger, one_key, ordering))
+    return Batcher(BatchPolicy(max_events, max_bytes, linger, one_id, ordering))
 
 
 def answer(owner: Batcher, batch: Batch) -> None:
     """Have the results of a batch in hand, as the owner notes it."""
     for event in batch.events:
-        event.ledger.highest_answered = max(event.ledger.highest_answered, event.offset)
+        event.ledger.answered(event)
     owner.answered(batch)
 
 
@@ -81,7 +81,7 @@ def test_an_event_larger_than_a_body_goes_alone() -> None:
 
 
 def test_the_body_formats_own_bytes_count() -> None:
-    b, ledger = Batcher(BatchPolicy(64, 20, 5.0, one_key=False, overhead=2, row_overhead=1)), make_ledger()
+    b, ledger = Batcher(BatchPolicy(64, 20, 5.0, one_id=False, overhead=2, row_overhead=1)), make_ledger()
     b.add([make_event(ledger, offset, b"%d" % offset, payload=b"12345") for offset in range(4)])
     batch = take(b)
     assert (offsets(batch), batch.size) == ([0, 1, 2], 20)
@@ -186,7 +186,7 @@ def test_events_without_a_key_share_batches_and_wait_for_nothing() -> None:
 
 
 def test_an_event_without_a_key_goes_alone_at_once_when_a_batch_has_one_key() -> None:
-    b, ledger = batcher(one_key=True, linger=5.0), make_ledger()
+    b, ledger = batcher(one_id=True, linger=5.0), make_ledger()
     b.add([make_event(ledger, 0), make_event(ledger, 1, b""), make_event(ledger, 2, b""), make_event(ledger, 3, b"a")])
     first, second = take(b), take(b)
     assert (offsets(first), offsets(second)) == ([0], [1])
@@ -228,7 +228,7 @@ def test_a_probe_takes_one_event_and_what_it_leaves_keeps_its_order() -> None:
 
 
 def test_a_probe_is_of_another_lane_where_one_is_due() -> None:
-    b, ledger = batcher(one_key=True), make_ledger()
+    b, ledger = batcher(one_id=True), make_ledger()
     a, other = make_events(ledger, "ab")
     b.add([a, other])
     assert offsets(b.probe(0.0, None)) == [0]

@@ -17,7 +17,7 @@ def owners(draw: st.DrawFn) -> SimulatedOwner:
         max_events=draw(st.sampled_from([1, 2, 3, 5, 8, 64])),
         max_bytes=draw(st.sampled_from([1, 20, 60, 10_000])),
         linger=float(draw(st.sampled_from([0, 0, 1, 4]))),
-        one_key=draw(st.booleans()),
+        one_id=draw(st.booleans()),
         ordering=draw(st.sampled_from(Ordering)),
         overhead=draw(st.sampled_from([0, 2])),
         row_overhead=draw(st.sampled_from([0, 1])),

@@ -34,7 +34,7 @@ class Endpoint:
     def serve(self) -> None:
         """Answer one batch of all events, calls ending in any order."""
         policy = BatchPolicy(
-            len(self.events), 10**9, 0.0, one_key=False, ordering=self.ordering, max_calls=self.max_calls
+            len(self.events), 10**9, 0.0, one_id=False, ordering=self.ordering, max_calls=self.max_calls
         )
         batcher = Batcher(policy)
         batcher.add(self.events)
@@ -122,7 +122,7 @@ def test_one_bad_event_costs_two_calls_for_each_halving(case: tuple[int, int]) -
 
 
 def batcher(max_events: int, max_calls: int = 64) -> Batcher:
-    return Batcher(BatchPolicy(max_events, 10**9, 0.0, one_key=False, max_calls=max_calls))
+    return Batcher(BatchPolicy(max_events, 10**9, 0.0, one_id=False, max_calls=max_calls))
 
 
 def test_halves_with_a_common_lane_are_called_one_after_the_other_and_others_side_by_side() -> None:

@@ -32,7 +32,7 @@ def make_gate() -> Gate:
 
 
 def batcher_of(keys: str, *, max_events: int = 1) -> Batcher:
-    batcher = Batcher(BatchPolicy(max_events=max_events, max_bytes=1000, linger=0.0, one_key=False))
+    batcher = Batcher(BatchPolicy(max_events=max_events, max_bytes=1000, linger=0.0, one_id=False))
     batcher.add(make_events(make_ledger(), keys))
     return batcher
 
@@ -53,8 +53,7 @@ def probe(gate: Gate, batcher: Batcher, now: float) -> Batch:
     """The probe that is due."""
     batch = gate.choose(batcher, now)
     assert batch is not None
-    batcher.take(batch)
-    return batch
+    return gate.take(batcher, batch)
 
 
 def keys_of(batch: Batch) -> bytes:
@@ -67,7 +66,7 @@ def test_an_open_gate_gives_what_the_batcher_gives_and_has_no_problem() -> None:
         batch = gate.choose(batcher, 0.0)
         assert batch is not None
         assert batch is batcher.peek(0.0)
-        batcher.take(batch)
+        assert gate.take(batcher, batch) is batch
         assert keys_of(batch) == key
         assert not gate.probing
         assert not gate.is_probe(batch)
@@ -93,6 +92,16 @@ def test_a_closed_gate_says_why_and_gives_one_batch_when_a_probe_is_due(make: Ca
     assert gate.choose(batcher, 100.0) is None, "one probe at a time"
     assert gate.concluded(batch, OK, 100.0)
     assert (gate.closed, gate.problem, gate.probing) == (False, None, False)
+
+
+@pytest.mark.parametrize("make", [make_gate, halted, guarded])
+def test_to_ask_what_may_be_called_starts_nothing(make: Callable[[], Gate]) -> None:
+    gate, batcher = make(), batcher_of("abc", max_events=3)
+    before = gate.wake_at(), batcher.state()
+    batch = gate.choose(batcher, 1.0)
+    assert batch is not None
+    assert gate.choose(batcher, 1.0) is batch, "a slot that is not free changes nothing either"
+    assert (gate.wake_at(), batcher.state(), gate.probing) == (*before, False)
 
 
 @pytest.mark.parametrize("make", [halted, guarded])
@@ -196,6 +205,7 @@ def test_another_lane_is_probed_each_time_where_there_is_one() -> None:
     now = 0.0
     for _ in range(4):
         now = gate.wake_at() or now
+        batcher.ripen(now)
         batch = probe(gate, batcher, now)
         seen.append(keys_of(batch))
         gate.concluded(batch, RETRY, now)
@@ -235,7 +245,7 @@ def test_a_closed_gate_always_has_a_probe_out_or_to_come(steps: list[tuple[str, 
             now = max(now, gate.wake_at() or now)
             batch = gate.choose(batcher, now)
             if batch is not None:
-                batcher.take(batch)
+                batch = gate.take(batcher, batch)
                 if gate.is_probe(batch):
                     out = batch
                 else:

@@ -8,9 +8,14 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from connector.core.routes.inference_id import batch_id, key_id, legal
+from connector.core.epochs.ledger import Ledger
+from connector.core.event import Event
+from connector.core.formats import format_named
+from connector.core.routes.inference_id import batch_id, legal
+from connector.core.routes.router import Router
 
 TOPIC = "inference-requests"
+ROUTER = Router("fraud-detector", {}, format_named("raw"), None, 10**6, own_ids=True)
 LONG_TOPIC = "t" * 249
 TOPIC_CHARACTERS = "abcXYZ019._-"
 
@@ -32,8 +37,15 @@ keys = st.one_of(
 )
 
 
+def event_id(key: bytes | None, topic: str, partition: int, offset: int) -> str:
+    """What the router gives to an event."""
+    event = Event(Ledger(topic, partition, 1), offset, key, b"1", (), 0, 0.0, 1)
+    assert ROUTER.admit(event) is None
+    return event.inference_id
+
+
 def id_of_key(key: bytes) -> str:
-    return key_id(key, TOPIC, 0, 0)
+    return event_id(key, TOPIC, 0, 0)
 
 
 def relatives(key: bytes) -> list[bytes]:
@@ -69,7 +81,7 @@ def relatives(key: bytes) -> list[bytes]:
     ],
 )
 def test_a_legal_key_is_its_own_id(key: str) -> None:
-    assert key_id(key.encode(), TOPIC, 3, 17) == key
+    assert event_id(key.encode(), TOPIC, 3, 17) == key
 
 
 @pytest.mark.parametrize(
@@ -90,36 +102,36 @@ def test_a_legal_key_is_its_own_id(key: str) -> None:
     ],
 )
 def test_any_other_key_is_hashed(key: bytes) -> None:
-    assert key_id(key, TOPIC, 3, 17) == sha256(key).hexdigest()
+    assert event_id(key, TOPIC, 3, 17) == sha256(key).hexdigest()
 
 
 @pytest.mark.parametrize("key", [None, b""])
 def test_an_event_without_a_key_has_its_coordinates(key: bytes | None) -> None:
-    assert key_id(key, TOPIC, 3, 17) == "inference-requests-3-17"
+    assert event_id(key, TOPIC, 3, 17) == "inference-requests-3-17"
 
 
 @pytest.mark.parametrize("topic", [LONG_TOPIC, "t" * 61, "not a topic", "é", ""])
 def test_coordinates_that_do_not_fit_are_hashed(topic: str) -> None:
-    inference_id = key_id(None, topic, 0, 0)
+    inference_id = event_id(None, topic, 0, 0)
     assert len(inference_id) == 64
     assert int(inference_id, 16) >= 0
 
 
 def test_coordinates_of_64_characters_are_not_hashed() -> None:
-    assert key_id(None, "t" * 60, 0, 0) == "t" * 60 + "-0-0"
+    assert event_id(None, "t" * 60, 0, 0) == "t" * 60 + "-0-0"
 
 
 @given(st.one_of(st.none(), keys), coordinates)
 @example(None, ("\ud800", 0, 0))
 def test_every_event_has_an_id_that_the_service_and_http_take(key: bytes | None, at: tuple[str, int, int]) -> None:
-    inference_id = key_id(key, *at)
+    inference_id = event_id(key, *at)
     assert legal(inference_id)
     assert not inference_id.endswith(" ")
 
 
 @given(keys.filter(bool), coordinates, coordinates)
 def test_equal_keys_give_equal_ids(key: bytes, here: tuple[str, int, int], there: tuple[str, int, int]) -> None:
-    assert key_id(key, *here) == key_id(key, *there)
+    assert event_id(key, *here) == event_id(key, *there)
 
 
 @given(keys.filter(bool), keys.filter(bool))
@@ -139,14 +151,14 @@ def test_a_key_made_of_another_key_or_its_id_has_another_id(key: bytes) -> None:
 
 @given(keys.filter(bool), coordinates)
 def test_no_key_gives_the_id_of_an_event_without_one(key: bytes, at: tuple[str, int, int]) -> None:
-    assert id_of_key(key) != key_id(None, *at)
+    assert id_of_key(key) != event_id(None, *at)
 
 
 @given(coordinates)
 @example((LONG_TOPIC, 0, 0))
 @example((TOPIC, 0, 0))
 def test_a_key_made_of_coordinates_or_of_their_id_does_not_give_their_id(at: tuple[str, int, int]) -> None:
-    inference_id = key_id(None, *at)
+    inference_id = event_id(None, *at)
     text = f"{at[0]}-{at[1]}-{at[2]}".encode("utf-8", "surrogatepass")
     digest = sha256(text).hexdigest()
     what_is_hashed = f"c-{digest[:62]}".encode()
@@ -157,7 +169,7 @@ def test_a_key_made_of_coordinates_or_of_their_id_does_not_give_their_id(at: tup
 def test_what_is_hashed_for_long_coordinates_is_a_key_that_is_never_hashed() -> None:
     digest = sha256(f"{LONG_TOPIC}-3-17".encode()).hexdigest()
     what_is_hashed = f"c-{digest[:62]}"
-    assert key_id(None, LONG_TOPIC, 3, 17) == sha256(what_is_hashed.encode()).hexdigest()
+    assert event_id(None, LONG_TOPIC, 3, 17) == sha256(what_is_hashed.encode()).hexdigest()
     assert id_of_key(what_is_hashed.encode()) == what_is_hashed
 
 
@@ -166,7 +178,7 @@ def test_what_is_hashed_for_long_coordinates_is_a_key_that_is_never_hashed() -> 
 def test_different_events_without_a_key_have_different_ids(
     one: tuple[str, int, int], other: tuple[str, int, int]
 ) -> None:
-    assert (one == other) == (key_id(None, *one) == key_id(b"", *other))
+    assert (one == other) == (event_id(None, *one) == event_id(b"", *other))
 
 
 batches = st.lists(st.tuples(st.text(TOPIC_CHARACTERS, min_size=1, max_size=20), partitions, offsets), max_size=8)

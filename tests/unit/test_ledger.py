@@ -28,6 +28,7 @@ class Assignment:
     position: int | None = None
     delivered: list[Event] = field(default_factory=list)
     complete: set[int] = field(default_factory=set)
+    answered: set[int] = field(default_factory=set)
     refused: int = 0
     skipped: int = 0
     committed: Commit | None = None
@@ -231,6 +232,15 @@ class Partition(RuleBasedStateMachine):
         self.passed_on = set()
         self.first = self.committed.offset if self.committed is not None else self.first
 
+    @precondition(lambda self: bool(self.now.unfinished))
+    @rule(size=st.integers(0, 9), data=st.data())
+    def answer(self, size: int, data: st.DataObject) -> None:
+        event = data.draw(st.sampled_from(self.now.unfinished))
+        before = event.size
+        self.now.ledger.answered(event, size)
+        assert event.size == before + size, "the result takes room until the broker has it"
+        self.now.answered.add(event.offset)
+
     # -- what always holds -------------------------------------------------------------------------------------------
 
     @invariant()
@@ -252,6 +262,7 @@ class Partition(RuleBasedStateMachine):
             len([event for event in model.delivered if event.offset >= unfinished[0].offset]) if unfinished else 0
         )
         assert ledger.refused == model.refused
+        assert ledger.dropped or ledger.highest_answered == max(model.answered, default=-1)
 
     @invariant()
     def the_committable_offset_never_goes_back_and_never_passes_an_unfinished_event(self) -> None:
@@ -304,7 +315,9 @@ def test_a_completion_of_an_ended_epoch_leaves_the_next_one_alone() -> None:
     ended.drop()
     ledger = make_ledger(epoch=2)
     ledger.deliver(make_event(ledger, 0))
+    late.ledger.answered(late, 100)
     late.ledger.complete(late)
+    assert ended.highest_answered == -1
     assert ended.committable is None
     assert ended.bytes == 0
     assert ledger.committable == 0

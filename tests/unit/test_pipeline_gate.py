@@ -255,7 +255,10 @@ async def test_an_answered_probe_publishes_what_was_held_in_order_and_consuming_
         bench = Bench(always(BAD_INPUT), dead_letter=GUARD, batch={"max_events": 4, "linger": "1ms"})
         bench.deliver(*[b"%02d" % number for number in range(40)])
         await bench.wait(0.5)
-        published, held = len(bench.dead_letters.appended), [letter.event.offset for letter, _ in bench.pipeline._held]
+        published, held = (
+            len(bench.dead_letters.appended),
+            [letter.outgoing.event.offset for letter in bench.pipeline._held._letters],
+        )
         assert held, "calls that were in flight when the guard tripped"
         bench.endpoint.script = echo
         await bench.complete()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, cast
 
 import orjson
@@ -45,8 +46,14 @@ def event(value: bytes | None = b"1,2", headers: Sequence[tuple[str, bytes | Non
     )
 
 
-def router(pointer: str | None = None, fmt: str = "csv", members: dict[str, str | HeaderRef] = MEMBERS) -> Router:
-    return Router("fraud-detector", members, FORMATS[fmt], pointer, MAX_BYTES)
+def router(
+    pointer: str | None = None,
+    fmt: str = "csv",
+    members: dict[str, str | HeaderRef] = MEMBERS,
+    *,
+    own_ids: bool = True,
+) -> Router:
+    return Router("fraud-detector", members, FORMATS[fmt], pointer, MAX_BYTES, own_ids=own_ids)
 
 
 def refusal(of: Router, candidate: Event) -> Refusal:
@@ -181,6 +188,31 @@ def test_an_event_without_the_headers_takes_the_constant_route_and_is_to_blame_f
     route = admitted_route(of, ("other", b"x"))
     assert route == Route("fraud-detector", (("Accept", "text/csv"),), from_headers=True)
     assert admitted_route(of, ("model", None)) is route
+
+
+@pytest.mark.parametrize(
+    ("key", "inference_id"),
+    [
+        (b"device", "device"),
+        (b"caf\xc3\xa9", sha256(b"caf\xc3\xa9").hexdigest()),
+        (None, "inference-requests-0-7"),
+        (b"", "inference-requests-0-7"),
+    ],
+)
+def test_an_event_gets_the_id_of_its_key_or_of_its_coordinates(key: bytes | None, inference_id: str) -> None:
+    of, one, other = router(), event(), event()
+    for candidate in (one, other):
+        candidate.key = None if key is None else bytes(bytearray(key))
+        assert of.admit(candidate) is None
+    assert one.inference_id == other.inference_id == inference_id
+    assert not key or one.inference_id is other.inference_id, "made once a key"
+
+
+def test_an_event_gets_no_id_where_batches_have_them_and_none_when_it_is_refused() -> None:
+    unnamed, refused = event(), event(b"1\n2")
+    assert router(own_ids=False).admit(unnamed) is None
+    assert router().admit(refused) is not None
+    assert unnamed.inference_id == refused.inference_id == ""
 
 
 def test_one_header_can_choose_two_members() -> None:

@@ -1,7 +1,8 @@
 """Batcher: which events share a call, and which batch is called next.
 
-The owner runs the clock and the slots: it adds events, asks `peek` for the batch to call whenever a slot is free, and
-says what became of each. A batch stays open and grows for as long as nobody takes it.
+The owner runs the clock and the slots: it adds events, lets `ripen` what has waited for its time, asks `peek` for the batch
+to call whenever a slot is free, takes it, and says what became of each. A batch stays open and grows for as long as nobody
+takes it.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ class BatchPolicy:
     """When a batch closes, and who may share one.
 
     `max_events` and `max_bytes` (of the body) close it; `linger` seconds after the arrival of its oldest event it goes as
-    soon as a slot is free; `one_key` allows one key only in a batch; `overhead` and `row_overhead` are the bytes that the
-    body format adds to a body and to each row; `max_calls` bounds a bisection.
+    soon as a slot is free; `one_id` allows one InferenceId only in a batch; `overhead` and `row_overhead` are the bytes that
+    the body format adds to a body and to each row; `max_calls` bounds a bisection.
     """
 
     max_events: int
     max_bytes: int
     linger: float
-    one_key: bool
+    one_id: bool
     ordering: Ordering = Ordering.KEY
     overhead: int = 0
     row_overhead: int = 0
@@ -107,10 +108,7 @@ class Batcher:
         return len(event.payload) + self._policy.row_overhead
 
     def _group(self, event: Event) -> Any:
-        if not self._policy.one_key:
-            return event.route
-        # An event without a key has an id of its own, so it goes alone.
-        return (event.route, event.key) if event.key else event
+        return (event.route, event.inference_id) if self._policy.one_id else event.route
 
     def _place(self, event: Event) -> Batch:
         """Put an event into the open batch of its group, or into one that it opens."""
@@ -145,7 +143,10 @@ class Batcher:
         if event.arrived < batch.oldest:
             batch.oldest = event.arrived
             heappush(self._due, (event.arrived + self._policy.linger, batch))
-        if len(batch.events) >= self._policy.max_events or size >= self._policy.max_bytes or batch.group is event:
+        policy = self._policy
+        full = len(batch.events) >= policy.max_events or size >= policy.max_bytes
+        # An event without a key has an id of its own: nothing that the batch could wait for would join it.
+        if full or (policy.one_id and not event.key):
             self._close(batch)
         return True
 
@@ -153,19 +154,25 @@ class Batcher:
         del self._open[batch.group]
         batch.open = False
         heappush(self._ready, batch)
+        self._forget_closed()
+
+    def _make_ready(self, batch: Batch) -> None:
+        """Let a closed batch or a part be called: one by one, when its root has used up its calls."""
+        parts = self._bisection.singles(batch) if self._bisection.exhausted(batch) else (batch,)
+        for part in parts:
+            heappush(self._ready, part)
 
     # -- batches out -------------------------------------------------------------------------------------------------
 
+    def ripen(self, now: float) -> None:
+        """Let the batches be called whose backoff has ended."""
+        while self._backoff and self._backoff[0][0] <= now:
+            self._make_ready(heappop(self._backoff)[1])
+
     def peek(self, now: float) -> Batch | None:
         """The batch that a free slot should take, None when nothing is due."""
-        while self._backoff and self._backoff[0][0] <= now:
-            heappush(self._ready, heappop(self._backoff)[1])
         if self._draining:
-            return self._peek_gap()
-        while self._ready and self._bisection.exhausted(self._ready[0]):
-            for part in self._bisection.singles(heappop(self._ready)):
-                heappush(self._ready, part)
-        self._forget_closed()
+            return next((batch for batch in self._ready if any(map(_in_gap, batch.events))), None)
         due = self._due[0][1] if self._due and self._due[0][0] <= now else None
         ready = self._ready[0] if self._ready else None
         if due is None or ready is None:
@@ -173,12 +180,17 @@ class Batcher:
         return min(due, ready)
 
     def take(self, batch: Batch) -> None:
-        """Start a call with the batch that `peek` gave."""
+        """Start a call with the batch that `peek` gave; while draining, with what of it stands in the gap."""
         self._withdraw(batch)
+        if self._draining and batch.parent is None and not batch.started:
+            self._narrow(batch)
         batch.started += 1
         # Calls that only repeat one, as while the endpoint throttles, say nothing about where the bad events are.
         if batch.parent is not None and batch.started == 1:
-            batch.root.calls += 1
+            root = batch.root
+            root.calls += 1
+            if root.calls == self._policy.max_calls:
+                self._go_one_by_one(root)
 
     def _withdraw(self, batch: Batch) -> None:
         if batch.open:
@@ -189,9 +201,17 @@ class Batcher:
             self._ready.remove(batch)
             heapify(self._ready)
 
+    def _go_one_by_one(self, root: Batch) -> None:
+        """Take the parts apart that wait for a slot: their root has just used up its calls."""
+        parts = [part for part in self._ready if len(part.events) > 1 and part.root is root]
+        for part in parts:
+            self._ready.remove(part)
+        heapify(self._ready)
+        for part in parts:
+            self._make_ready(part)
+
     def wake_at(self) -> float | None:
         """When something that is not due falls due, None when only an event or an answer can change anything."""
-        self._forget_closed()
         times = [heap[0][0] for heap in (self._due, self._backoff) if heap]
         return min(times, default=None)
 
@@ -202,7 +222,7 @@ class Batcher:
         self._withdraw(batch)
         single, *others = self._bisection.behead(batch)
         for part in (single, *others):
-            heappush(self._ready, part)
+            self._make_ready(part)
         return single
 
     def probe(self, now: float, avoid: Hashable | None) -> Batch | None:
@@ -250,13 +270,13 @@ class Batcher:
     def split(self, batch: Batch) -> None:
         """Halve a batch of two events or more."""
         for part in self._bisection.halve(batch):
-            heappush(self._ready, part)
+            self._make_ready(part)
 
     def answered(self, batch: Batch) -> None:
         """Note that every event of a batch or part has its outcome; the lanes are freed when the whole batch has."""
         ready, concluded = self._bisection.answered(batch)
         for part in ready:
-            heappush(self._ready, part)
+            self._make_ready(part)
         if concluded:
             self._free(batch.root, batch.root.events)
 
@@ -302,24 +322,17 @@ class Batcher:
         for batch in list(self._open.values()):
             self._close(batch)
 
-    def _peek_gap(self) -> Batch | None:
-        for batch in self._ready:
-            gap = [event for event in batch.events if event.offset < event.ledger.highest_answered]
-            if not gap:
-                continue
-            if len(gap) < len(batch.events) and batch.parent is None and not batch.started:
-                self._narrow(batch, gap)
-            return batch
-        return None
-
-    def _narrow(self, batch: Batch, gap: list[Event]) -> None:
-        """Leave only these events in a batch that was not called.
+    def _narrow(self, batch: Batch) -> None:
+        """Leave in a batch that was not called only the events in the gap.
 
         The others wait again, first in their lanes: a call that is still in flight may be answered above them, and then
         they stand in the gap.
         """
+        gap = list(filter(_in_gap, batch.events))
+        others = [event for event in batch.events if not _in_gap(event)]
+        if not others:
+            return
         gap_lanes = set(map(self.lane_of, gap))
-        others = [event for event in batch.events if event.offset >= event.ledger.highest_answered]
         batch.events = gap
         batch.size = self._policy.overhead + sum(map(self.size_of, gap))
         for event in reversed(others):
@@ -336,3 +349,8 @@ class Batcher:
         for heap in (self._lanes, self._open, self._due, self._ready, self._backoff):
             heap.clear()
         self._draining = False
+
+
+def _in_gap(event: Event) -> bool:
+    """Whether an event stands between what is answered and its commit."""
+    return event.offset < event.ledger.highest_answered

@@ -55,12 +55,18 @@ class Gate:
         if not self.closed:
             return batcher.peek(now)
         reason = self.halt if self.halt.halted else self.guard
-        batch = batcher.probe(now, self._lane) if self._probe is None and reason.probe_due(now) else None
-        if batch is not None:
-            if not self.halt.halted:
+        return batcher.probe(now, self._lane) if self._probe is None and reason.probe_due(now) else None
+
+    def take(self, batcher: Batcher, batch: Batch) -> Batch:
+        """Start a call with the batch that `choose` gave, or, where only a single event may be tried, with its first."""
+        if self.closed:
+            if self.halt.halted:
+                self.halt.probe_started()
+            else:
                 batch = batcher.behead(batch)
-            reason.probe_started()
+                self.guard.probe_started()
             self._probe, self._lane = batch, batcher.lane_of(batch.events[0])
+        batcher.take(batch)
         return batch
 
     def is_probe(self, batch: Batch) -> bool:

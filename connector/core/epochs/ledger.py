@@ -41,10 +41,8 @@ class Delivered(Protocol):
         """The loop's clock at its delivery, in seconds."""
         ...
 
-    @property
-    def size(self) -> int:
-        """Its bytes, and those of its result once it is answered."""
-        ...
+    size: int
+    """Its bytes, and those of its result once it is answered: the ledger adds them."""
 
 
 class Ledger:
@@ -159,6 +157,17 @@ class Ledger:
                 self._done[event.offset] = event.timestamp
         return finished
 
+    def answered(self, event: Delivered, size: int = 0) -> None:
+        """Note that an event's result, of `size` bytes, or its dead letter is in hand.
+
+        It takes room too, until the broker has it; of an ended epoch it changes nothing.
+        """
+        if self.dropped:
+            return
+        event.size += size
+        self.bytes += size
+        self.highest_answered = max(self.highest_answered, event.offset)
+
     def complete(self, event: Delivered) -> None:
         """Mark an event complete; a second completion, and one of an ended epoch, change nothing."""
         offset = event.offset
@@ -227,7 +236,18 @@ class Ledger:
         if self.maps_refused or start is None or not (done or known):
             return Commit(offset)
         if known is not None and not known.confirmed:
-            # Our own events would confirm it to the next owner, although it may be about another topic of that name.
+            # The map that we were given is passed on as it is, and what we completed ourselves is left out. Together they
+            # lose events, when the topic was deleted and created again behind the group's back:
+            #
+            # 1. Owner A commits 3 of the first topic, with a map: 5 and 6 are complete, and 5 had timestamp t5.
+            # 2. The topic is created again. The group still has A's commit: offsets have no topic id.
+            # 3. Owner B starts at 3 with A's map. It has completed 4, which is an event of the second topic, when it
+            #    commits; 5 has not been delivered, so that nothing has shown the map to be about another topic.
+            # 4. With 4 in the map, its timestamp is a sample of it. Owner C is delivered 4, finds the timestamp right,
+            #    believes the whole map, and skips 5 and 6, which nobody has ever called.
+            #
+            # Without it C asks A's own sample, finds another timestamp at 5, and discards the map. What it costs is that 4
+            # is called again, should B die before 5 comes.
             return Commit(offset, offset_map.encode(offset, known.runs(start), known.samples(start)))
         runs = self._runs()
         if runs and runs[0][0] < offset:

@@ -35,18 +35,26 @@ def legal(inference_id: str) -> bool:
     return _LEGAL.fullmatch(inference_id) is not None
 
 
-def key_id(key: bytes | None, topic: str, partition: int, offset: int) -> str:
-    """The InferenceId of an event in mode `key`: its key, or a hash of it, or the event's coordinates when it has none.
+def key_id(key: bytes) -> str:
+    """The InferenceId of the events of a key, which is not empty, in mode `key`: the key itself, or a hash of it.
 
     Equal keys give equal ids, and different keys different ones, up to SHA-256.
     """
-    if not key:
-        return _coordinate_id(topic, partition, offset)
     text = key.decode("latin-1")
     # HTTP strips a blank at the end of a header's value, and two keys would have one id.
     if _LEGAL.fullmatch(text) and text[-1] != " " and not _OURS.fullmatch(text):
         return text
     return sha256(key).hexdigest()
+
+
+def coordinate_id(topic: str, partition: int, offset: int) -> str:
+    """The InferenceId of an event without a key, or with an empty one, in mode `key`."""
+    text = f"{topic}-{partition}-{offset}"
+    if len(text) <= MAX_LENGTH and _COORDINATES.fullmatch(text):
+        return text
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    digest_as_legal_key = f"{_HASH_PREFIX}{digest[: MAX_LENGTH - len(_HASH_PREFIX)]}"
+    return sha256(digest_as_legal_key.encode()).hexdigest()
 
 
 def batch_id(coordinates: Iterable[tuple[str, int, int]]) -> str:
@@ -56,12 +64,3 @@ def batch_id(coordinates: Iterable[tuple[str, int, int]]) -> str:
     """
     text = "\n".join([f"{topic}/{partition}/{offset}" for topic, partition, offset in coordinates])
     return f"b-{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
-
-
-def _coordinate_id(topic: str, partition: int, offset: int) -> str:
-    text = f"{topic}-{partition}-{offset}"
-    if len(text) <= MAX_LENGTH and _COORDINATES.fullmatch(text):
-        return text
-    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    digest_as_legal_key = f"{_HASH_PREFIX}{digest[: MAX_LENGTH - len(_HASH_PREFIX)]}"
-    return sha256(digest_as_legal_key.encode()).hexdigest()

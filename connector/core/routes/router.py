@@ -1,8 +1,9 @@
-"""Router: what an event needs before it can be batched, its payload and its route, or why it can have neither."""
+"""Router: what an event needs before it can be batched, its payload, route and id, or why it can have none of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -10,6 +11,7 @@ import orjson
 from connector.core.event import Route
 from connector.core.reason import Reason
 from connector.core.routes import members as rules
+from connector.core.routes.inference_id import coordinate_id, key_id
 from connector.core.routes.json_pointer import JsonPointer
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from connector.core.event import Event
     from connector.core.formats.body_format import BodyFormat
 
+_IDS_KEPT = 16_384
+"""Keys whose InferenceIds are kept for reuse."""
 _ROUTES_KEPT = 1024
 """Routes that headers chose and that are kept for reuse; a session's id can make as many as there are events."""
 
@@ -38,12 +42,12 @@ class Refusal:
 
 
 class Router:
-    """Gives each event its payload and its route, without a call.
+    """Gives each event its payload, its route and its id, without a call.
 
     `members` are the InvokeEndpoint members that the settings name (TargetModel, CustomAttributes, ...), each a
     constant that `members.problem` accepts, or a HeaderRef; only headers that they name are looked at.
     `payload_pointer` is the JSON pointer to the payload in the value, None when the value is the payload. `max_bytes`
-    bounds a body.
+    bounds a body. `own_ids` says that each event has an InferenceId of its own; else their batches have one.
 
     Raises SettingsError when `payload_pointer` is no JSON pointer.
     """
@@ -55,8 +59,11 @@ class Router:
         fmt: BodyFormat,
         payload_pointer: str | None,
         max_bytes: int,
+        *,
+        own_ids: bool,
     ) -> None:
         self._check = fmt.check
+        self._id_of_key = lru_cache(_IDS_KEPT)(key_id) if own_ids else None
         self._pointer = None if payload_pointer is None else JsonPointer(payload_pointer)
         self._max_bytes = max_bytes
         self._room = max_bytes - fmt.overhead - fmt.row_overhead
@@ -69,7 +76,7 @@ class Router:
         self._routes: dict[tuple[bytes | None, ...], Route] = {}
 
     def admit(self, event: Event) -> Refusal | None:
-        """Set the event's payload and route, or say why it gets none; a refused event is left as it was."""
+        """Set the event's payload, route and id, or say why it gets none; a refused event is left as it was."""
         value = event.value
         if not value:
             return Refusal(
@@ -94,6 +101,11 @@ class Router:
         else:
             event.route = self._route
         event.payload = payload
+        if self._id_of_key is not None:
+            key, ledger = event.key, event.ledger
+            event.inference_id = (
+                self._id_of_key(key) if key else coordinate_id(ledger.topic, ledger.partition, event.offset)
+            )
         return None
 
     def _choose(self, headers: Sequence[tuple[str, bytes]]) -> Route | Refusal:
