@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,17 +11,37 @@ if TYPE_CHECKING:
     from connector.core.epochs.ledger import Ledger
 
 
+class Model(NamedTuple):
+    """What names a model: which one of an endpoint answers. Attributes and sessions make no other model."""
+
+    endpoint: str
+    target_model: str | None = None
+    target_variant: str | None = None
+    target_container_hostname: str | None = None
+    inference_component_name: str | None = None
+
+
+_MODEL_MEMBERS = ("TargetModel", "TargetVariant", "TargetContainerHostname", "InferenceComponentName")
+"""The members of InvokeEndpoint that name a model, in the order of its fields."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """An endpoint and the arguments that all events of a call share.
 
     `members` are pairs of an InvokeEndpoint member's name and its value, sorted by name, Body and InferenceId excepted;
-    `from_headers` says that event headers choose some of them, by what they hold or by being left out.
+    `from_headers` says that event headers choose some of them, by what they hold or by being left out. `model` is whose
+    answers come by this route.
     """
 
     endpoint: str
     members: tuple[tuple[str, str], ...] = ()
     from_headers: bool = False
+    model: Model = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        named = dict(self.members)
+        object.__setattr__(self, "model", Model(self.endpoint, *map(named.get, _MODEL_MEMBERS)))
 
 
 @dataclass(slots=True, eq=False)

@@ -7,6 +7,7 @@ from connector.settings.effective import effective
 from connector.settings.endpoint import Endpoint, FromHeader
 from connector.settings.kafka import Kafka
 from connector.settings.load import load, parse
+from connector.settings.request import Request
 from connector.settings.sections import (
     Batch,
     Bisect,
@@ -15,7 +16,6 @@ from connector.settings.sections import (
     Correlation,
     DeadLetter,
     Log,
-    Request,
     Result,
     Retry,
     Shutdown,

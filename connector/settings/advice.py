@@ -77,26 +77,27 @@ def _security(kafka: Kafka) -> Iterator[str]:
 
 
 def _batches(settings: Settings) -> Iterator[str]:
-    batch, raw = settings.batch, settings.request.format == "raw"
-    if raw and batch.max_events > 1 and "max_events" in batch.model_fields_set:
-        yield "batch.max_events: has no effect with request.format: raw, which carries one event a call"
-    if not raw and batch.max_events == 1:
+    batch, fmt = settings.batch, settings.request.body_format()
+    if fmt.max_rows == 1 and batch.max_events > 1 and "max_events" in batch.model_fields_set:
+        yield f"batch.max_events: has no effect with request.format: {fmt.name}, which carries one event a call"
+    if fmt.max_rows != 1 and batch.max_events == 1:
         yield (
-            f"batch.max_events: 1 makes a call of every event, although request.format: {settings.request.format} can "
-            "carry many in one; each call costs as much as hundreds of events"
+            f"batch.max_events: 1 makes a call of every event, although request.format: {fmt.name} can carry many in one; "
+            "each call costs as much as hundreds of events"
         )
     if settings.kafka.ordering == "partition" and settings.correlation.mode == "key":
         yield (
             "kafka.ordering: partition with correlation.mode: key has one call in flight a partition, with "
             "neighbours of one key only; use ordering: key, or correlation.mode: batch"
         )
-    if settings.kafka.ordering == "partition" and settings.request.format == "raw":
-        yield "kafka.ordering: partition with request.format: raw answers one event of a partition at a time"
+    if settings.kafka.ordering == "partition" and fmt.max_rows == 1:
+        yield f"kafka.ordering: partition with request.format: {fmt.name} answers one event of a partition at a time"
 
 
 def _limits(settings: Settings) -> Iterator[str]:
     buffer, batch, retry = settings.buffer, settings.batch, settings.retry
-    wanted = settings.concurrency.max_in_flight * (1 if settings.request.format == "raw" else batch.max_events)
+    rows = min(batch.max_events, settings.request.body_format().max_rows or batch.max_events)
+    wanted = settings.concurrency.max_in_flight * rows
     if buffer.max_events < wanted:
         yield (
             f"buffer.max_events: {buffer.max_events} is less than concurrency.max_in_flight calls of "

@@ -1,13 +1,11 @@
-"""The sections that shape the path of an event: from its payload to its result, and the process around it."""
+"""The sections that shape the path of an event: from its batch to its result, and the process around it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
-from connector.core.routes.json_pointer import JsonPointer
-from connector.errors import SettingsError
 from connector.settings.section import Section, Text
 from connector.settings.units import Count, Duration, PositiveDuration, Size, whole, write_duration
 
@@ -20,30 +18,8 @@ _DRAIN_RESERVE = 5.0
 """Seconds of `shutdown.drain` that are kept for publishing and the commit."""
 
 
-def _json_pointer(pointer: str) -> str:
-    try:
-        JsonPointer(pointer)
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
-    return pointer
-
-
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
-
-
-class Request(Section):
-    """What the model gets of an event."""
-
-    format: Literal["raw", "csv", "json_lines", "json_instances", "json_array"] = Field(
-        default="csv",
-        description="The body format: how the payloads of a batch become one body, and its answer results.",
-    )
-    payload: Annotated[str, AfterValidator(_json_pointer)] | None = Field(
-        default=None,
-        description="A JSON pointer to the part of the event's value that the model gets, like /features; "
-        "null gives it the whole value.",
-    )
 
 
 class Result(Section):

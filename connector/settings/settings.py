@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from connector.settings.endpoint import Endpoint
 from connector.settings.kafka import Kafka
+from connector.settings.request import Request
 from connector.settings.section import refusal
 from connector.settings.sections import (
     Batch,
@@ -18,7 +19,6 @@ from connector.settings.sections import (
     Correlation,
     DeadLetter,
     Log,
-    Request,
     Result,
     Retry,
     Shutdown,

@@ -28,7 +28,8 @@ from connector.core.calls.guard import Guard
 from connector.core.calls.halt import Halt
 from connector.core.calls.outcome import Kind, Outcome
 from connector.core.calls.retry import RetryPolicy
-from connector.core.formats import format_named
+from connector.core.formats.body_format import Answer
+from connector.core.formats.known import KnownModels
 from connector.core.reason import Reason
 from connector.core.routes.inference_id import batch_id
 from connector.core.routes.router import Router
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from connector.core.calls.call import Reply
     from connector.core.calls.limiter import Limiter, Slot
     from connector.core.event import Event, Route
+    from connector.core.formats.body_format import Body
     from connector.endpoint.invoker import Invoker
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
@@ -88,7 +90,7 @@ class Pipeline:
         self._metrics = metrics
         self._log = structlog.get_logger("connector.pipeline")
         own_ids = settings.correlation.mode == "key"
-        batch, self._format = settings.batch, format_named(settings.request.format)
+        batch, self._format = settings.batch, settings.request.body_format()
         fmt = self._format
         self._batcher = Batcher(
             BatchPolicy(
@@ -111,6 +113,7 @@ class Pipeline:
             fmt, as_envelope=settings.result.envelope, event_time=settings.result.timestamp == "event"
         )
         self._gate = Gate(Guard(settings.dead_letter.window, settings.dead_letter.max_ratio), Halt())
+        self._known = KnownModels()
         self._destination: Destination
         self._room: Callable[[], None]
         self._calls: set[asyncio.Task[Any]] = set()
@@ -247,12 +250,12 @@ class Pipeline:
         metrics.calling.start(started)
         try:
             body = self._format.join([event.payload for event in events])
-            call = Call(batch.route, inference_id, body, self._format.content_type, self._format.accept)
+            call = Call(batch.route, inference_id, body.data, body.content_type, self._format.accept)
             reply = await self._invoker.invoke(call)
             now = time.monotonic()
             metrics.call_seconds.observe(now - started)
             metrics.batch_events.observe(len(events))
-            return self._conclude(batch, call, reply, now) if era == self._era else None
+            return self._conclude(batch, body, call, reply, now) if era == self._era else None
         except Exception as error:  # noqa: BLE001
             # A fault of ours: the batch is kept, and the log has the traceback; the error's own text may repeat a payload.
             shown = {"exc_info": error} if self._settings.log.payloads else {"exception": log.traceback_of(error)}
@@ -281,12 +284,13 @@ class Pipeline:
         if era == self._era or not self._draining:
             self._pump()
 
-    def _conclude(self, batch: Batch, call: Call, reply: Reply, now: float) -> Reason:
+    def _conclude(self, batch: Batch, body: Body, call: Call, reply: Reply, now: float) -> Reason:
         """Do what the end of a call means; gives the reason of its outcome."""
         predictions: list[bytes] = []
         if isinstance(reply, Response):
             try:
-                predictions = self._format.split(reply.body, reply.content_type, len(batch.events))
+                answer, known = Answer(reply.body, reply.content_type), self._known.of(batch.route.model)
+                predictions = self._format.split(answer, body, known)
                 outcome = outcomes.OK
             except MalformedResponse as error:
                 outcome = outcomes.mismatch(error, len(batch.events))

@@ -14,7 +14,7 @@ from connector.core.answers.envelope import envelope
 from connector.core.epochs.ledger import Ledger
 from connector.core.event import Event
 from connector.core.formats.json_text import problem
-from tests.unit.test_body_formats import JSON_TEXTS
+from tests.unit.formats.json_values import JSON_TEXTS
 
 
 def enveloped(

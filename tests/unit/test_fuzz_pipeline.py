@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,16 +15,16 @@ from hypothesis import strategies as st
 from connector.core.answers.dead_letter import without_value
 from connector.core.calls.call import Call, Failure, Reply, Response, Transport
 from connector.core.event import Event
-from connector.core.formats import FORMATS
 from tests.unit.factories import make_ledger
+from tests.unit.formats.examples import EXAMPLES
 from tests.unit.pipeline_bench import Bench, Play, simulated
 from tests.unit.virtual_time import EPOCH, in_virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from connector.core.answers.outgoing import Outgoing
-    from connector.core.formats.body_format import BodyFormat
+    from connector.core.formats.body_format import Body, BodyFormat
 
 NEVER_LOGGED = frozenset({"call_broke", "crashed", "source_failed"})
 """What only a fault of the connector's own brings about."""
@@ -132,7 +133,7 @@ REPLIES: st.SearchStrategy[Reply] = RESPONSES | FAILURES
 SETTINGS = st.fixed_dictionaries(
     {
         "request": st.fixed_dictionaries(
-            {"format": st.sampled_from(sorted(FORMATS)), "payload": st.sampled_from([None, None, "", "/a", "/0"])}
+            {"format": st.sampled_from(sorted(EXAMPLES)), "payload": st.sampled_from([None, None, "", "/a", "/0"])}
         ),
         "correlation": st.fixed_dictionaries({"mode": st.sampled_from(["key", "batch"])}),
         "result": st.fixed_dictionaries(
@@ -166,9 +167,9 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._format, name)
 
-    def join(self, payloads: Sequence[bytes]) -> bytes:
+    def join(self, payloads: Sequence[bytes]) -> Body:
         body = self._format.join(payloads)
-        self.rows[body] = len(payloads)
+        self.rows[body.data] = len(payloads)
         return body
 
 
@@ -186,10 +187,9 @@ class AnyonesBench(Bench):
         return Play(self._coming.pop(0) if self._coming else self._good(call), 0.01)
 
     def _good(self, call: Call) -> Response:
-        rows = [b"1"] * self._counting.rows[call.body]
-        if "json_lines" in self._counting.name or not self._counting.name.startswith("json"):
-            return Response(b"\n".join(rows), self._counting.accept)
-        return Response(b"[" + b",".join(rows) + b"]", "application/json")
+        example = EXAMPLES[self.settings.request.format]
+        answer = example.answer([example.sample] * self._counting.rows[call.body])
+        return Response(answer.body, answer.content_type)
 
     def receive(self, *rows: Row) -> None:
         """Deliver events, one at a time."""
@@ -216,15 +216,19 @@ def check_that_kafka_takes(outgoings: Sequence[Outgoing]) -> None:
             assert builder.append(0, sent.timestamp, sent.key, sent.value, sent.headers)
 
 
-GOOD = Row(b"good", b'{"a":1,"0":1}', [], EPOCH * 1000, 0)
-GOOD_CSV = GOOD._replace(value=b"1")
+def good(request: Mapping[str, Any]) -> Row:
+    """An event that the model takes, in the format and with the pointer of these settings."""
+    payload, pointer = EXAMPLES[request["format"]].sample, request.get("payload")
+    text = payload.decode()
+    value = {None: payload, "": orjson.dumps(text)}.get(pointer, orjson.dumps({"a": text, "0": text}))
+    return Row(b"good", value, [], EPOCH * 1000, 0)
 
 
 @settings(max_examples=250)
 @given(sections=SETTINGS, rows=st.lists(ROWS, max_size=12), replies=st.lists(REPLIES, max_size=12))
 @example(
     sections={"request": {"format": "raw"}},
-    rows=[GOOD],
+    rows=[good({"format": "raw"})],
     replies=[Failure("ModelError", 424, original_status=400, log_stream="\ud800")],
 )
 @in_virtual_time
@@ -238,9 +242,7 @@ async def test_whatever_comes_each_event_is_answered_once_and_a_good_one_afterwa
         assert bench.answers == Counter(event.source for event in bench.delivered)
 
         bench._coming.clear()
-        request = sections["request"]
-        plain = request["format"] in ("csv", "raw") and not request.get("payload")
-        bench.receive(GOOD_CSV if plain else GOOD)
+        bench.receive(good(sections["request"]))
         await bench.idle(within=1e6)
         if not bench.problem():
             bench.check_that_nothing_is_left()

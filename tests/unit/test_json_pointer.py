@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connector.core.routes.json_pointer import JsonPointer
 from connector.errors import SettingsError
-from tests.unit.test_body_formats import JSON_VALUES
+from tests.unit.formats.json_values import JSON_VALUES
 
 RFC_6901_SECTION_5 = {
     "foo": ["bar", "baz"],

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.core.calls.call import Call, Failure, Response, Transport
+from connector.core.formats.body_format import Body
 from connector.core.formats.csv import Csv
 from tests.unit.pipeline_bench import (
     BAD_INPUT,
@@ -339,7 +340,7 @@ async def test_a_call_that_cannot_even_be_made_gives_its_slot_back(monkeypatch: 
         bench = Bench(echo)
         join, broken = Csv.join, [True] * 3
 
-        def flaky(self: Csv, payloads: list[bytes]) -> bytes:
+        def flaky(self: Csv, payloads: list[bytes]) -> Body:
             if broken:
                 broken.pop()
                 raise MemoryError

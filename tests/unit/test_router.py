@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from connector.core.epochs.ledger import Ledger
 from connector.core.event import Event, Route
-from connector.core.formats import FORMATS
+from connector.core.formats import format_named, names
 from connector.core.reason import Reason
+from connector.core.routes.members import RULES
 from connector.core.routes.router import HeaderRef, Refusal, Router
 from connector.errors import SettingsError
 
@@ -53,7 +54,7 @@ def router(
     *,
     own_ids: bool = True,
 ) -> Router:
-    return Router("fraud-detector", members, FORMATS[fmt], pointer, MAX_BYTES, own_ids=own_ids)
+    return Router("fraud-detector", members, format_named(fmt), pointer, MAX_BYTES, own_ids=own_ids)
 
 
 def refusal(of: Router, candidate: Event) -> Refusal:
@@ -62,7 +63,7 @@ def refusal(of: Router, candidate: Event) -> Refusal:
     return refused
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", names())
 @given(
     value=st.none()
     | st.binary()
@@ -101,21 +102,21 @@ def test_a_value_without_a_pointer_is_the_payload_itself() -> None:
     assert candidate.payload is candidate.value
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", names())
 @given(size=st.integers(1, MAX_BYTES + 1))
 def test_a_payload_is_too_large_exactly_when_its_body_alone_could_be(fmt: str, size: int) -> None:
-    body_format = FORMATS[fmt]
+    body_format = format_named(fmt)
     refused = router(fmt=fmt).admit(event(b"1" * size))
     if body_format.overhead + size + body_format.row_overhead > MAX_BYTES:
         assert refused is not None
         assert refused.reason is Reason.TOO_LARGE
     else:
-        assert refused is None
+        assert refused is None or refused.reason is Reason.UNDECODABLE
 
 
 def test_a_payload_that_is_not_of_the_format_is_undecodable_in_the_formats_words() -> None:
     refused = refusal(router(), event(b"1,2\n3,4"))
-    assert (refused.reason, refused.message) == (Reason.UNDECODABLE, FORMATS["csv"].check(b"1,2\n3,4"))
+    assert (refused.reason, refused.message) == (Reason.UNDECODABLE, format_named("csv").check(b"1,2\n3,4"))
 
 
 # Fields
@@ -256,3 +257,28 @@ def test_routes_beyond_those_that_are_kept_are_made_again_and_not_kept() -> None
     again = admitted_route(of, ("session", b"0"))
     assert again == first
     assert again is not first
+
+
+# Models
+
+NAMES_A_MODEL = ("TargetModel", "TargetVariant", "TargetContainerHostname", "InferenceComponentName")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["fraud", "churn"]),
+            st.dictionaries(st.sampled_from(sorted(RULES)), st.sampled_from(["a", "b"])),
+        ),
+        min_size=2,
+        max_size=2,
+    )
+)
+def test_two_routes_are_of_one_model_exactly_when_nothing_that_names_a_model_differs(
+    pair: list[tuple[str, dict[str, str]]],
+) -> None:
+    first, second = (Route(endpoint, tuple(sorted(members.items()))) for endpoint, members in pair)
+    (one, its), (other, theirs) = pair
+    same = one == other and all(its.get(name) == theirs.get(name) for name in NAMES_A_MODEL)
+    assert (first.model == second.model) == same
+    assert first.model.endpoint == one

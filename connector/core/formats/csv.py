@@ -6,11 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from connector.core.formats import json_text
+from connector.core.formats.body_format import Answer, Body
 from connector.core.formats.json_lines import CR, LF, JsonLines
+from connector.core.formats.registry import register
 from connector.errors import MalformedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from connector.core.formats.known import Known
 
 # A quote opens a quoted field only as its first character, "" inside is a quote, and what follows the closing quote is
 # taken literally: RFC 4180, and Python's csv and pandas where it is silent. Possessive, so that no input backtracks.
@@ -22,14 +26,15 @@ _QUOTED_FIELD = rb'(?<![^,])"[^"]*+(?:""[^"]*+)*+"[^,]*+'
 _LITERAL_QUOTE = rb'(?<=[^,])"[^,]*+'
 _ROW = re.compile(rb'[^"]*+(?:(?:' + _QUOTED_FIELD + rb"|" + _LITERAL_QUOTE + rb')[^"]*+)*+')
 _QUOTE = ord('"')
+_CSV = "text/csv"
 
 
+@register
 class Csv:
     """Payloads are single CSV rows in UTF-8; a prediction is a row of the response, verbatim."""
 
     name = "csv"
-    content_type = "text/csv"
-    accept = "text/csv"
+    accept = _CSV
     max_rows: int | None = None
     overhead = 0
     row_overhead = 1
@@ -56,23 +61,24 @@ class Csv:
                 return f"The CSV payload is not UTF-8: {error.reason} at byte {error.start}."
         return None
 
-    def join(self, payloads: Sequence[bytes]) -> bytes:
+    def join(self, payloads: Sequence[bytes]) -> Body:
         """One payload a row, no newline after the last."""
-        return b"\n".join(payloads)
+        return Body(b"\n".join(payloads), _CSV, len(payloads))
 
-    def split(self, body: bytes, content_type: str | None, rows: int) -> list[bytes]:
+    def split(self, answer: Answer, request: Body, known: Known) -> list[bytes]:
         """One row a prediction; of several, one comma-separated line will do; JSON and JSON lines by content type.
 
         The XGBoost container answers `",".join(map(str, predictions))`, where multi:softprob makes each prediction a
         bracketed list (aws/sagemaker-xgboost-container, algorithm_mode/serve.py).
 
-        Raises MalformedResponse when there are not exactly `rows` predictions, or one of them is blank.
+        Raises MalformedResponse when there are not as many predictions as rows, or one of them is blank.
         """
-        if json_text.is_json(content_type):
-            return json_text.predictions(body, rows)
-        if json_text.is_json_lines(content_type):
-            return self._json_lines.split(body, content_type, rows)
-        predictions = _lines(body, rows)
+        rows = request.rows
+        if json_text.is_json(answer.content_type):
+            return json_text.predictions(answer.body, rows)
+        if json_text.is_json_lines(answer.content_type):
+            return self._json_lines.split(answer, request, known)
+        predictions = _lines(answer.body, rows)
         if len(predictions) == 1 and rows > 1:
             predictions = _values(predictions[0], rows)
         if len(predictions) != rows:
@@ -85,7 +91,7 @@ class Csv:
         """The response's own, `text/csv` when it names none; a line of JSON lines is JSON."""
         if json_text.is_json(content_type) or json_text.is_json_lines(content_type):
             return json_text.JSON
-        return content_type or self.content_type
+        return content_type or _CSV
 
 
 def _lines(body: bytes, rows: int) -> list[bytes]:

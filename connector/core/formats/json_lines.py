@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING
 import orjson
 
 from connector.core.formats import json_text
+from connector.core.formats.body_format import Answer, Body
+from connector.core.formats.registry import register
 from connector.errors import MalformedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from connector.core.formats.known import Known
+
 # Looking for an int in bytes takes a sixth of the time of looking for a byte string.
 LF, CR = b"\n\r"
 
 
+@register
 class JsonLines:
     """Payloads are JSON texts without a newline; a response is as many lines, or one JSON array."""
 
     name = "json_lines"
-    content_type = json_text.JSON_LINES
     accept = json_text.JSON_LINES
     max_rows: int | None = None
     overhead = 0
@@ -32,18 +36,19 @@ class JsonLines:
             return "The payload holds a newline, so it would be more than one line."
         return json_text.problem(payload)
 
-    def join(self, payloads: Sequence[bytes]) -> bytes:
+    def join(self, payloads: Sequence[bytes]) -> Body:
         """One payload a line, no newline after the last."""
-        return b"\n".join(payloads)
+        return Body(b"\n".join(payloads), json_text.JSON_LINES, len(payloads))
 
-    def split(self, body: bytes, content_type: str | None, rows: int) -> list[bytes]:
+    def split(self, answer: Answer, request: Body, known: Known) -> list[bytes]:
         """One line a prediction, verbatim; a response of type application/json may be one array instead.
 
-        Raises MalformedResponse when there are not exactly `rows` lines, or one of them is not JSON.
+        Raises MalformedResponse when there are not as many lines as rows, or one of them is not JSON.
         """
-        if json_text.is_json(content_type) and (array := _array(body)) is not None:
+        rows = request.rows
+        if json_text.is_json(answer.content_type) and (array := _array(answer.body)) is not None:
             return json_text.texts(array, rows)
-        text = body.removesuffix(b"\n")
+        text = answer.body.removesuffix(b"\n")
         # Counted before it is split, so that a response of nothing but newlines costs no list of them.
         found = text.count(b"\n") + 1
         if found != rows:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connector.errors import MalformedResponse
+from connector.core.formats.body_format import Answer, Body
+from connector.core.formats.registry import register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from connector.core.formats.known import Known
 
+_BYTES = "application/octet-stream"
+
+
+@register
 class Raw:
     """Any bytes in, any bytes out: for models whose body holds one input and for formats that are not built in."""
 
     name = "raw"
-    content_type = "application/octet-stream"
     accept = "*/*"
     max_rows: int | None = 1
     overhead = 0
@@ -24,17 +29,15 @@ class Raw:
         """Accept every payload."""
         return None
 
-    def join(self, payloads: Sequence[bytes]) -> bytes:
+    def join(self, payloads: Sequence[bytes]) -> Body:
         """The one payload, not copied."""
         (payload,) = payloads
-        return payload
+        return Body(payload, _BYTES, 1)
 
-    def split(self, body: bytes, content_type: str | None, rows: int) -> list[bytes]:
+    def split(self, answer: Answer, request: Body, known: Known) -> list[bytes]:
         """The response is the one prediction, an empty one too."""
-        if rows != 1:
-            raise MalformedResponse(f"A raw response is one prediction, and the call had {rows} rows.")
-        return [body]
+        return [answer.body]
 
     def prediction_type(self, content_type: str | None) -> str:
         """The response's own, or `application/octet-stream` when it names none."""
-        return content_type or self.content_type
+        return content_type or _BYTES
