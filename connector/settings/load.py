@@ -13,6 +13,7 @@ from pydantic_settings.sources.utils import parse_env_vars
 from connector.errors import SettingsError
 from connector.settings import document, problems
 from connector.settings.keys import fields, may_come_from_a_header, nearest, section_of
+from connector.settings.renames import renamed
 from connector.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def _variable(path: tuple[str, ...]) -> str:
 
 
 def _unknown(name: str) -> str:
-    meant = nearest(tuple(name.removeprefix(PREFIX).lower().split("__")))
+    path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+    if (found := renamed(path)) and (called := _variable(found[0])) in variables():
+        return f"{name}: is called {called} since {found[1]}; rename it"
+    meant = nearest(path)
     if meant is None or section_of(fields()[meant]) is not None:
         return f"{name}: is no setting's variable; they are like {PREFIX}KAFKA__GROUP_ID for kafka.group_id"
     return f"{name}: is no setting's variable; did you mean {_variable(meant)}?"
