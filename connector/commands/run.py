@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from connector.settings import load
+from connector.settings.load import FILE_VARIABLE
 from connector.worker import process as app
 
 
@@ -15,7 +16,8 @@ from connector.worker import process as app
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    envvar="CONNECTOR_CONFIG_FILE",
+    envvar=FILE_VARIABLE,
+    show_envvar=True,
     help="The settings, in YAML. config/connector.yaml lists every one with its default.",
 )
 def run(config: Path | None) -> None:

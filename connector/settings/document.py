@@ -111,7 +111,7 @@ def read(path: Path, environ: Mapping[str, str]) -> Document:
         return Document({}, {})
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: the settings must be keys and values, like kafka: or batch:")
-    names = [match[1] for match in _REFERENCE.finditer(text)]
+    names = [match[1] for match in _REFERENCE.finditer(text) if match[1]]
     referenced = {name: environ[name] for name in names if name in environ}
     return Document({str(key): _resolve(value, str(key), environ) for key, value in tree.items()}, referenced)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PREFIX = "CONNECTOR_"
 """What the environment's settings begin with: `CONNECTOR_KAFKA__GROUP_ID`."""
+FILE_VARIABLE = PREFIX + "CONFIG_FILE"
+"""The variable that names the settings file, which is no setting itself."""
 _NULL = "null"
 """What an environment variable says to be null."""
 _SERVICE_LINK = re.compile(
@@ -94,7 +96,7 @@ def _unknown(name: str) -> str:
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     known = variables()
     ours = {name: value for name, value in environ.items() if name in known}
-    stray = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    stray = sorted(name for name in environ if name.startswith(PREFIX) and name not in {*known, FILE_VARIABLE})
     wrong = [_unknown(name) for name in stray if not _SERVICE_LINK.fullmatch(f"{name}={environ[name]}")]
     wrong += [
         f"{name}: is given together with {name}__HEADER; keep one of them" for name in ours if f"{name}__HEADER" in ours

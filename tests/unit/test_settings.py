@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,20 @@ def test_a_reference_is_the_environments_value(file: Path) -> None:
     assert settings.kafka.group_instance_id == "pod-0"
     assert settings.kafka.client_id == "a-${N}-${A}-$A"
     assert settings.batch.max_events == 7
+
+
+def test_the_variable_that_names_the_file_is_no_setting_and_no_mistake(file: Path) -> None:
+    file.write_text("kafka: {group_id: file}")
+    assert load(file, {"CONNECTOR_CONFIG_FILE": str(file)}).kafka.group_id == "file"
+
+
+@pytest.mark.parametrize("text", ["kafka: {client_id: '$${A}'}", "# ${\nkafka: {client_id: '$${A}'}"])
+def test_an_escaped_reference_is_text_in_the_environment_of_a_process_too(
+    file: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A", "a")
+    file.write_text(text)
+    assert load(file, os.environ).kafka.client_id == "${A}"
 
 
 def test_a_reference_to_an_unset_variable_names_the_key_and_the_variable(file: Path) -> None:
