@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from connector.settings import Settings
-from connector.settings.keys import section_of
+from connector.settings.keys import choices, section_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,14 +53,8 @@ def _keys(section: type[BaseModel], defaults: dict[str, Any], indent: str) -> It
 
 
 def _sentence(field: FieldInfo) -> str:
-    choices = _choices(field.annotation)
-    return f"{field.description}" + (f" One of {', '.join(choices)}." if len(choices) > 1 else "")
-
-
-def _choices(annotation: object) -> list[str]:
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for part in get_args(annotation) for choice in _choices(part)]
+    names = choices(field.annotation)
+    return f"{field.description}" + (f" One of {', '.join(names)}." if len(names) > 1 else "")
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from connector.core.routes.json_pointer import JsonPointer
 from connector.errors import SettingsError
 from connector.settings.section import Section, Text
-from connector.settings.units import Count, Duration, PositiveDuration, Size, whole, write_duration
+from connector.settings.units import Count, Duration, PositiveDuration, Size, upper, whole, write_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +26,6 @@ def _json_pointer(pointer: str) -> str:
     except SettingsError as error:
         raise ValueError(str(error)) from None
     return pointer
-
-
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
 
 
 class Request(Section):
@@ -174,7 +170,7 @@ class Web(Section):
 class Log(Section):
     """What is logged, and how."""
 
-    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = Field(
         default="INFO", description="The least severe level that is logged."
     )
     format: Literal["json", "text"] = Field(
