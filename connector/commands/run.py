@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from connector.commands.options import config_option
 from connector.settings import load
-from connector.settings.load import FILE_VARIABLE
 from connector.worker import process as app
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar=FILE_VARIABLE,
-    show_envvar=True,
-    help="The settings, in YAML. config/connector.yaml lists every one with its default.",
-)
+@config_option
 def run(config: Path | None) -> None:
     """Consume events, call the endpoint, publish results, until SIGTERM or SIGINT.
 

@@ -11,7 +11,7 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings.sources.utils import parse_env_vars
 
 from connector.errors import SettingsError
-from connector.settings import document, problems
+from connector.settings import document, origins, problems
 from connector.settings.keys import fields, may_come_from_a_header, nearest, section_of
 from connector.settings.renames import renamed
 from connector.settings.settings import Settings
@@ -19,6 +19,9 @@ from connector.settings.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from connector.settings.keys import Path as Key
+    from connector.settings.origins import Origin
 
 PREFIX = "CONNECTOR_"
 """What the environment's settings begin with: `CONNECTOR_KAFKA__GROUP_ID`."""
@@ -38,8 +41,15 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
     Raises SettingsError with one line a problem, each of which begins with the key.
     """
-    given, referenced = document.read(path, environ) if path else document.Document({}, {})
-    return parse(_merge(given, _environment(environ)), referenced)
+    return load_with_origins(path, environ)[0]
+
+
+def load_with_origins(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, Mapping[Key, Origin]]:
+    """The settings as `load` gives them, and where the value of each key comes from."""
+    given = document.read(path, environ) if path else document.Document({}, {}, {})
+    settings = parse(_merge(given.tree, _environment(environ)), given.referenced)
+    named = {key: name for name, key in variables().items() if name in environ}
+    return settings, origins.trace(settings, str(path), given.places, named)
 
 
 def parse(tree: Mapping[str, Any], referenced: Mapping[str, str] = MappingProxyType({})) -> Settings:

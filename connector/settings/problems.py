@@ -72,7 +72,7 @@ def _unresolved(sentence: str, referenced: Mapping[str, str]) -> str:
 def unknown(path: tuple[str, ...]) -> str:
     """Say that there is no such key, and which one may be meant."""
     meant = nearest(path)
-    hint = f"did you mean {'.'.join(meant)}?" if meant else "config/connector.yaml lists every setting"
+    hint = f"did you mean {'.'.join(meant)}?" if meant else "`connector config` lists every setting"
     return f"{_key(path)}: there is no such setting; {hint}"
 
 

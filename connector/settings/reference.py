@@ -1,8 +1,7 @@
-"""The reference of all settings, `config/connector.yaml`, which this module writes when it is run."""
+"""The reference of all settings: `config/connector.yaml`, which `connector config` prints."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ The environment overrides the file: CONNECTOR_KAFKA__GROUP_ID is kafka.group_id.
 environment's NAME, and $${NAME} the text itself. Durations are written 100ms, 45s, 5m or 1h, sizes 256KiB, 5MiB, 50MB
 or as a number of bytes. A key that is not listed here is an error.
 
-Written by `python -m connector.settings.reference > config/connector.yaml`."""
+Written by `connector config > config/connector.yaml`."""
 _WIDTH = 118
 
 
@@ -61,7 +60,3 @@ def _comment(text: str, indent: str) -> Iterator[str]:
     for paragraph in text.split("\n"):
         for line in textwrap.wrap(paragraph, _WIDTH - len(indent), break_on_hyphens=False) or [""]:
             yield f"{indent}# {line}".rstrip()
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

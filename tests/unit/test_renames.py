@@ -77,7 +77,7 @@ def test_every_new_name_exists_and_no_old_name_does() -> None:
             [
                 "limits.calls: is called concurrency.max_in_flight since 0.5; rename it",
                 "limits.bytes: is called buffer.max_bytes since 0.5; rename it",
-                "limits.buffers: there is no such setting; config/connector.yaml lists every setting",
+                "limits.buffers: there is no such setting; `connector config` lists every setting",
             ],
         ),
     ],

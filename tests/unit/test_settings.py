@@ -128,7 +128,7 @@ def test_a_wrong_value_gets_sentences_that_name_its_key(path: tuple[str, ...], v
         ),
         ({"kafka": {"linger": "1s"}}, "kafka.linger: there is no such setting; did you mean batch.linger?"),
         ({"batches": {}}, "batches: there is no such setting; did you mean batch?"),
-        ({"zzz": 1}, "zzz: there is no such setting; config/connector.yaml lists every setting"),
+        ({"zzz": 1}, "zzz: there is no such setting; `connector config` lists every setting"),
         (
             {"kafka": {"delivery": "exactly_once", "transaction_timeout": "20s"}},
             (
@@ -532,7 +532,7 @@ def test_every_setting_has_a_sentence() -> None:
 
 def test_the_reference_file_is_what_the_code_says() -> None:
     written = (CONFIG / "connector.yaml").read_text(encoding="utf-8")
-    assert written == reference(), "run python -m connector.settings.reference > config/connector.yaml"
+    assert written == reference(), "run connector config > config/connector.yaml"
 
 
 def test_the_reference_file_lists_every_setting_with_its_default() -> None:
