@@ -117,7 +117,7 @@ def _lines(rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _written(value: Any) -> str:
-    """A value on one line, as it can stand in a file."""
+    """A value as one line of YAML."""
     written = _dumped(value, allow_unicode=True)
     return written if written.isprintable() else _dumped(value, default_style='"')
 
