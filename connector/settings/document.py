@@ -129,12 +129,15 @@ def read(path: Path, environ: Mapping[str, str]) -> Document:
 def _places(node: yaml.Node | None, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Place]]:
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         path = (*above, key.value)
-        below = dict(_places(value, path))
-        named = [name for place in below.values() for name in place.names]
-        if isinstance(value, yaml.ScalarNode):
-            named = _names(value.value)
-        yield path, Place(key.start_mark.line + 1, tuple(dict.fromkeys(named)))
-        yield from below.items()
+        yield path, Place(key.start_mark.line + 1, tuple(dict.fromkeys(_named_below(value))))
+        yield from _places(value, path)
+
+
+def _named_below(node: yaml.Node) -> list[str]:
+    if isinstance(node, yaml.ScalarNode):
+        return _names(node.value)
+    inner = node.value if isinstance(node, yaml.SequenceNode) else [value for _, value in node.value]
+    return [name for below in inner for name in _named_below(below)]
 
 
 def _names(text: str) -> list[str]:
@@ -144,6 +147,8 @@ def _names(text: str) -> list[str]:
 def _resolve(value: Any, key: str, environ: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {str(name): _resolve(inner, f"{key}.{name}", environ) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolve(inner, key, environ) for inner in value]
     if not isinstance(value, str):
         return value
 

@@ -38,4 +38,6 @@ def _at(path: Path, tree: Any) -> Any:
 def _hide(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _hide(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hide(inner) for inner in value]
     return without_user(value) if isinstance(value, str) else value

@@ -11,16 +11,19 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, SecretStr, WithJsonSchema
+from pydantic import BeforeValidator, SecretStr, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from connector import __version__
+from connector.settings.endpoint import FromHeader
 from connector.settings.keys import choices, section_of
 from connector.settings.settings import Settings
 from connector.settings.units import upper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from pydantic import BaseModel
 
 _REFERENCE = {
     "type": "string",
@@ -47,33 +50,25 @@ def schema() -> dict[str, Any]:
         "$id": f"urn:sagemaker-kafka-connector:settings:{__version__}",
         "title": "Settings of the connector",
         "description": "Every key may be left out. Rules between keys are checked by `connector config --effective`.",
-        **_keys(Settings, Settings().model_dump(mode="json"), ["object", "null"]),
+        **section_schema(Settings, Settings().model_dump(mode="json")),
         "$defs": {"reference": _REFERENCE},
     }
 
 
-def _keys(model: type[BaseModel], defaults: Mapping[str, Any], kind: str | list[str]) -> dict[str, Any]:
-    given = {name: _key(field, defaults.get(name)) for name, field in model.model_fields.items()}
-    required = [name for name, field in model.model_fields.items() if field.is_required()]
-    return {
-        "type": kind,
-        "properties": given,
-        "additionalProperties": False,
-        **({"required": required} if required else {}),
-    }
+def section_schema(section: type[BaseModel], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a section: a mapping of its keys, or null, which YAML has for a section without keys."""
+    properties = {name: _key(field, defaults[name]) for name, field in section.model_fields.items()}
+    return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
 
 
 def _key(field: FieldInfo, default: Any) -> dict[str, Any]:
     about = {"description": field.description}
     if section := section_of(field):
-        # YAML has null for a section without keys.
-        return about | _keys(section, default, ["object", "null"])
-    if not field.is_required():
-        about["default"] = default
+        return about | section_schema(section, default)
     forms = list(_forms(field))
     if not any(form.get("type") == "string" and "pattern" not in form for form in forms):
         forms.append({"$ref": "#/$defs/reference"})
-    return about | (forms[0] if len(forms) == 1 else {"anyOf": forms})
+    return about | {"default": default} | (forms[0] if len(forms) == 1 else {"anyOf": forms})
 
 
 def _forms(field: FieldInfo) -> Iterator[dict[str, Any]]:
@@ -89,8 +84,18 @@ def _forms(field: FieldInfo) -> Iterator[dict[str, Any]]:
         yield {"enum": words}
         if any(isinstance(given, BeforeValidator) and given.func is upper for given in field.metadata):
             yield {"type": "string", "pattern": _in_any_case(words)}
-    elif issubclass(annotation, BaseModel):
-        yield _keys(annotation, {}, "object")
+    elif annotation is FromHeader:
+        name = FromHeader.model_fields["header"]
+        header = {"description": name.description, **next(_forms(name))}
+        yield {
+            "type": "object",
+            "properties": {"header": header},
+            "required": ["header"],
+            "additionalProperties": False,
+        }
+    elif annotation == tuple[str, ...]:
+        # The environment holds no list: there it is a text.
+        yield from ({"type": "array", "items": {"type": "string"}}, {"type": "string"})
     else:
         bounds = {
             word: getattr(given, name) for given in field.metadata for name, word in _BOUNDS if hasattr(given, name)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from connector.errors import SettingsError
 from connector.settings import load
 from connector.settings.endpoint import MEMBER_KEYS
 from connector.settings.keys import choices, fields, section_of
-from connector.settings.schema import schema
+from connector.settings.schema import schema, section_schema
+from connector.settings.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,6 +184,40 @@ def test_a_reference_to_the_environment_may_stand_in_any_place_of_a_value(
         file = tmp_path / "connector.yaml"
         file.write_text(json.dumps(tree(path, "${NAME}")))
         load(file, {"NAME": str(default).lower() if isinstance(default, bool) else str(default)})
+
+
+class Options(Section):
+    """A section of a kind that a body format may have: lists are taken as lists, and as text from the environment."""
+
+    columns: tuple[str, ...] = Field(default=("a", "b"), description="A list.")
+    limit: Annotated[int, Field(ge=1)] | None = Field(default=None, description="A number or nothing.")
+    mode: Literal["strict", "lax"] | None = Field(default="lax", description="A choice or nothing.")
+
+
+@pytest.mark.parametrize(
+    ("key", "right", "wrong"),
+    [
+        ("columns", [["a"], [], ["${NAME}"], "a,b", "${NAME}"], [5, [5], [["a"]], {"a": "b"}, None]),
+        ("limit", [1, None, "${NAME}", "7"], [0, -1, 1.5, "many", [1], True]),
+        ("mode", ["strict", None, "${NAME}"], ["Strict", "", 1, ["lax"]]),
+    ],
+)
+def test_a_section_made_of_other_types_has_a_schema_too(key: str, right: list[object], wrong: list[object]) -> None:
+    made = section_schema(Options, Options().model_dump(mode="json"))
+    validator = Draft202012Validator(made | {"$defs": SCHEMA["$defs"]})
+    for value in right:
+        assert validator.is_valid({key: value}), value
+    for value in wrong:
+        assert not validator.is_valid({key: value}), value
+    assert validator.is_valid({key: made["properties"][key]["default"]})
+
+
+def test_a_type_whose_form_nobody_says_is_an_error_of_ours() -> None:
+    class Odd(Section):
+        at: complex = Field(default=0j, description="A complex number.")
+
+    with pytest.raises(TypeError, match=r"complex.*WithJsonSchema"):
+        section_schema(Odd, {"at": 0})
 
 
 NUMBER = st.text("0123456789.eE+-_ ", max_size=6)

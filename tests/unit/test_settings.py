@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connector.core.routes.router import HeaderRef
 from connector.errors import SettingsError
-from connector.settings import Settings, effective, load, parse
+from connector.settings import Settings, document, effective, load, parse
 from connector.settings.advice import sentences
 from connector.settings.endpoint import MEMBER_KEYS, member_name
 from connector.settings.keys import fields, is_secret, section_of
@@ -316,6 +316,14 @@ def test_no_secret_is_ever_shown() -> None:
         assert "7654321" not in refused(tree(secret, 7654321))
 
 
+def test_no_password_of_an_address_in_a_list_is_shown() -> None:
+    class More(Settings):
+        addresses: tuple[str, ...] = ()
+
+    shown = effective(More(addresses=("https://me:t0psecret@runtime/x",)))
+    assert shown["addresses"] == ["https://***@runtime/x"]
+
+
 def test_the_effective_settings_are_written_as_in_a_file() -> None:
     shown = effective(parse({"batch": {"linger": "2m"}, "endpoint": {"accept": {"header": "a"}}}))
     assert shown["batch"] == {"max_events": 64, "max_bytes": "5MiB", "linger": "2m", "allow_over_6_mib": False}
@@ -430,6 +438,15 @@ def test_an_escaped_reference_is_text_in_the_environment_of_a_process_too(
     monkeypatch.setenv("A", "a")
     file.write_text(text)
     assert load(file, os.environ).kafka.client_id == "${A}"
+
+
+def test_a_reference_in_a_list_is_the_environments_value_too(file: Path) -> None:
+    file.write_text("request:\n  options: {columns: ['${A}', ['$${A}']],\n    name: b}\n")
+    read = document.read(file, {"A": "a"})
+    assert read.tree == {"request": {"options": {"columns": ["a", ["${A}"]], "name": "b"}}}
+    assert read.places[("request", "options", "columns")] == (2, ("A",))
+    assert read.places[("request", "options")] == (2, ("A",))
+    assert read.places[("request", "options", "name")] == (3, ())
 
 
 def test_a_reference_to_an_unset_variable_names_the_key_and_the_variable(file: Path) -> None:
