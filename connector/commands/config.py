@@ -67,6 +67,7 @@ def config(context: click.Context, in_force: bool, config: Path | None, as_schem
 
     \b
     Exit codes:  0  printed
+                 1  the installation lacks its examples
                  2  wrong settings or usage; stderr names each key and what to do
     """
     if in_force + as_schema + (example is not None) > 1:
