@@ -1,4 +1,4 @@
-"""The command line: `connector run`, `demo`, `local` and `reference`."""
+"""The command line: `connector run`, `config`, `demo`, `local` and `reference`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import click
 
 from connector import __version__
+from connector.commands.config import config
 from connector.commands.demo import demo
 from connector.commands.local import local
 from connector.commands.reference import reference
@@ -21,11 +22,14 @@ def connector() -> None:
 
     \b
     Try it on this machine:      connector demo
+    Write its settings:          connector config --example
+    See what is in force:        connector config --effective --config connector.yaml
     Run it:                      connector run --config connector.yaml
     """
 
 
 connector.add_command(run)
+connector.add_command(config)
 connector.add_command(demo)
 connector.add_command(local)
 connector.add_command(reference)

@@ -17,6 +17,11 @@ EXIT_CODES: Final[Mapping[str, Mapping[ExitCode, str]]] = {
         ExitCode.FAILED: "cannot start, crashed, or ended by force",
         ExitCode.MISTAKEN: "wrong settings; stderr names each key and what to do",
     },
+    "config": {
+        ExitCode.DONE: "printed",
+        ExitCode.FAILED: "the installation lacks its examples",
+        ExitCode.MISTAKEN: "wrong settings, or " + _USAGE + "; stderr names each key and what to do",
+    },
     "demo": {
         ExitCode.DONE: "everything agrees",
         ExitCode.FAILED: "something does not, or cannot start; a sentence says what",

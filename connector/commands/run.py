@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from connector.commands.exit_codes import epilog
+from connector.commands.options import config_option
 from connector.settings import load
 from connector.worker import process as app
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command(epilog=epilog("run"))
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar="CONNECTOR_CONFIG_FILE",
-    help="The settings, in YAML. config/connector.yaml lists every one with its default.",
-)
+@config_option
 def run(config: Path | None) -> None:
     """Consume events, call the endpoint, publish results, until SIGTERM or SIGINT.
 

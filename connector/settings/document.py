@@ -10,7 +10,7 @@ import yaml
 from connector.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
@@ -82,10 +82,18 @@ def _refusal(sentence: str, mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=sentence, problem_mark=mark)
 
 
+class Place(NamedTuple):
+    """The line of a key, and the variables of the environment that its value names."""
+
+    line: int
+    names: tuple[str, ...]
+
+
 class Document(NamedTuple):
-    """A tree of keys, and the variables of the environment that it names, with what they hold."""
+    """A tree of keys, where each stands, and the variables of the environment that they name, with what they hold."""
 
     tree: dict[str, Any]
+    places: dict[tuple[str, ...], Place]
     referenced: dict[str, str]
 
 
@@ -98,7 +106,10 @@ def read(path: Path, environ: Mapping[str, str]) -> Document:
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: the settings are not text in UTF-8") from None
     try:
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        tree = None if root is None else loader.construct_document(root)
+        places = dict(_places(root))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -108,17 +119,36 @@ def read(path: Path, environ: Mapping[str, str]) -> Document:
     except RecursionError:
         raise SettingsError(f"{path}: the settings are nested deeper than any setting is") from None
     if tree is None:
-        return Document({}, {})
+        return Document({}, {}, {})
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: the settings must be keys and values, like kafka: or batch:")
-    names = [match[1] for match in _REFERENCE.finditer(text)]
-    referenced = {name: environ[name] for name in names if name in environ}
-    return Document({str(key): _resolve(value, str(key), environ) for key, value in tree.items()}, referenced)
+    referenced = {name: environ[name] for name in _names(text) if name in environ}
+    return Document({str(key): _resolve(value, str(key), environ) for key, value in tree.items()}, places, referenced)
+
+
+def _places(node: yaml.Node | None, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Place]]:
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        path = (*above, key.value)
+        yield path, Place(key.start_mark.line + 1, tuple(dict.fromkeys(_named_below(value))))
+        yield from _places(value, path)
+
+
+def _named_below(node: yaml.Node) -> list[str]:
+    if isinstance(node, yaml.ScalarNode):
+        return _names(node.value)
+    inner = node.value if isinstance(node, yaml.SequenceNode) else [value for _, value in node.value]
+    return [name for below in inner for name in _named_below(below)]
+
+
+def _names(text: str) -> list[str]:
+    return [match[1] for match in _REFERENCE.finditer(text) if match[1]]
 
 
 def _resolve(value: Any, key: str, environ: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {str(name): _resolve(inner, f"{key}.{name}", environ) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolve(inner, key, environ) for inner in value]
     if not isinstance(value, str):
         return value
 

@@ -1,12 +1,14 @@
-"""Effective: the settings as they are, for one line at the start, without any secret."""
+"""Effective: the settings as they are, for whoever looks at them, without any secret."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from connector.core.redaction import HIDDEN, without_user
+from connector.settings.keys import fields, section_of
 
 if TYPE_CHECKING:
+    from connector.settings.keys import Path
     from connector.settings.settings import Settings
 
 
@@ -21,7 +23,21 @@ def effective(settings: Settings) -> dict[str, Any]:
     return shown
 
 
+def values(settings: Settings) -> dict[Path, Any]:
+    """The value of every key that holds one, as `effective` shows it."""
+    shown = effective(settings)
+    return {path: _at(path, shown) for path, field in fields().items() if section_of(field) is None}
+
+
+def _at(path: Path, tree: Any) -> Any:
+    for part in path:
+        tree = tree[part]
+    return tree
+
+
 def _hide(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _hide(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hide(inner) for inner in value]
     return without_user(value) if isinstance(value, str) else value

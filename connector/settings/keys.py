@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
@@ -34,6 +34,13 @@ def is_secret(field: FieldInfo) -> bool:
 def may_come_from_a_header(field: FieldInfo) -> bool:
     """Whether the value may be written as `{header: NAME}`."""
     return FromHeader in _types(field.annotation)
+
+
+def choices(annotation: object) -> list[str]:
+    """The texts that a value must be one of; none of a value that is free."""
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in choices(part)]
 
 
 def walk(model: type[BaseModel] = Settings, above: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:

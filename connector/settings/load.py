@@ -11,16 +11,22 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings.sources.utils import parse_env_vars
 
 from connector.errors import SettingsError
-from connector.settings import document, problems
+from connector.settings import document, origins, problems
 from connector.settings.keys import fields, may_come_from_a_header, nearest, section_of
+from connector.settings.renames import renamed
 from connector.settings.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from connector.settings.keys import Path as Key
+    from connector.settings.origins import Origin
+
 PREFIX = "CONNECTOR_"
 """What the environment's settings begin with: `CONNECTOR_KAFKA__GROUP_ID`."""
+FILE_VARIABLE = PREFIX + "CONFIG_FILE"
+"""The variable that names the settings file, which is no setting itself."""
 _NULL = "null"
 """What an environment variable says to be null."""
 _SERVICE_LINK = re.compile(
@@ -35,8 +41,15 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
     Raises SettingsError with one line a problem, each of which begins with the key.
     """
-    given, referenced = document.read(path, environ) if path else document.Document({}, {})
-    return parse(_merge(given, _environment(environ)), referenced)
+    return load_with_origins(path, environ)[0]
+
+
+def load_with_origins(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, Mapping[Key, Origin]]:
+    """The settings as `load` gives them, and where the value of each key comes from."""
+    given = document.read(path, environ) if path else document.Document({}, {}, {})
+    settings = parse(_merge(given.tree, _environment(environ)), given.referenced)
+    named = {key: name for name, key in variables().items() if name in environ}
+    return settings, origins.trace(settings, str(path), given.places, named)
 
 
 def parse(tree: Mapping[str, Any], referenced: Mapping[str, str] = MappingProxyType({})) -> Settings:
@@ -81,7 +94,10 @@ def _variable(path: tuple[str, ...]) -> str:
 
 
 def _unknown(name: str) -> str:
-    meant = nearest(tuple(name.removeprefix(PREFIX).lower().split("__")))
+    path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+    if (found := renamed(path)) and (called := _variable(found[0])) in variables():
+        return f"{name}: is called {called} since {found[1]}; rename it"
+    meant = nearest(path)
     if meant is None or section_of(fields()[meant]) is not None:
         return f"{name}: is no setting's variable; they are like {PREFIX}KAFKA__GROUP_ID for kafka.group_id"
     return f"{name}: is no setting's variable; did you mean {_variable(meant)}?"
@@ -90,7 +106,7 @@ def _unknown(name: str) -> str:
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     known = variables()
     ours = {name: value for name, value in environ.items() if name in known}
-    stray = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    stray = sorted(name for name in environ if name.startswith(PREFIX) and name not in {*known, FILE_VARIABLE})
     wrong = [_unknown(name) for name in stray if not _SERVICE_LINK.fullmatch(f"{name}={environ[name]}")]
     wrong += [
         f"{name}: is given together with {name}__HEADER; keep one of them" for name in ours if f"{name}__HEADER" in ours

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from connector.core.redaction import without_user
 from connector.settings.keys import fields, is_secret, nearest
+from connector.settings.renames import dissolved, renamed
 from connector.settings.section import BROKEN_RULES, legible
 
 if TYPE_CHECKING:
@@ -71,8 +72,24 @@ def _unresolved(sentence: str, referenced: Mapping[str, str]) -> str:
 def unknown(path: tuple[str, ...]) -> str:
     """Say that there is no such key, and which one may be meant."""
     meant = nearest(path)
-    hint = f"did you mean {'.'.join(meant)}?" if meant else "config/connector.yaml lists every setting"
+    hint = f"did you mean {'.'.join(meant)}?" if meant else "`connector config` lists every setting"
     return f"{_key(path)}: there is no such setting; {hint}"
+
+
+def _stray(path: tuple[str, ...], value: object, follows: tuple[str, ...] | None = None) -> Iterator[str]:
+    """Say what a key that is none is called, or which one may be meant.
+
+    The keys of a section are said only when they went another way than the section did, to where they would `follow` it.
+    """
+    found = renamed(path)
+    called, since = found or (None, "")
+    if called is None and not dissolved(path):
+        yield unknown(path)
+        return
+    if called is not None and called != follows:
+        yield f"{_key(path)}: is called {_key(called)} since {since}; rename it"
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield from _stray((*path, str(name)), inner, None if called is None else (*called, str(name)))
 
 
 def _key(path: tuple[str, ...]) -> str:
@@ -85,7 +102,7 @@ def _sentences(detail: ErrorDetails) -> Iterator[str]:
     kind, context = detail["type"], detail.get("ctx", {})
     key = _key(path)
     if kind == "extra_forbidden":
-        yield unknown(path)
+        yield from _stray(path, detail["input"])
     elif kind == BROKEN_RULES:
         for sentence in context["sentences"].splitlines():
             yield f"{key}.{sentence}" if key else sentence

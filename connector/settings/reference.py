@@ -1,15 +1,14 @@
-"""The reference of all settings, `config/connector.yaml`, which this module writes when it is run."""
+"""The reference of all settings: `config/connector.yaml`, which `connector config` prints."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from connector.settings import Settings
-from connector.settings.keys import section_of
+from connector.settings.keys import choices, section_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,7 @@ The environment overrides the file: CONNECTOR_KAFKA__GROUP_ID is kafka.group_id.
 environment's NAME, and $${NAME} the text itself. Durations are written 100ms, 45s, 5m or 1h, sizes 256KiB, 5MiB, 50MB
 or as a number of bytes. A key that is not listed here is an error.
 
-Written by `python -m connector.settings.reference > config/connector.yaml`."""
+Written by `connector config > config/connector.yaml`."""
 _WIDTH = 118
 
 
@@ -53,21 +52,11 @@ def _keys(section: type[BaseModel], defaults: dict[str, Any], indent: str) -> It
 
 
 def _sentence(field: FieldInfo) -> str:
-    choices = _choices(field.annotation)
-    return f"{field.description}" + (f" One of {', '.join(choices)}." if len(choices) > 1 else "")
-
-
-def _choices(annotation: object) -> list[str]:
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for part in get_args(annotation) for choice in _choices(part)]
+    names = choices(field.annotation)
+    return f"{field.description}" + (f" One of {', '.join(names)}." if len(names) > 1 else "")
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:
     for paragraph in text.split("\n"):
         for line in textwrap.wrap(paragraph, _WIDTH - len(indent), break_on_hyphens=False) or [""]:
             yield f"{indent}# {line}".rstrip()
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

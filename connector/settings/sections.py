@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from connector.settings.section import Section, Text
-from connector.settings.units import Count, Duration, PositiveDuration, Size, whole, write_duration
+from connector.settings.units import Count, Duration, PositiveDuration, Size, upper, whole, write_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,10 +16,6 @@ _SERVICE_LIMIT = 6 * 2**20
 """The largest body that InvokeEndpoint takes, in bytes, unless AWS raised the account's quota."""
 _DRAIN_RESERVE = 5.0
 """Seconds of `shutdown.drain` that are kept for publishing and the commit."""
-
-
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
 
 
 class Result(Section):
@@ -150,7 +146,7 @@ class Web(Section):
 class Log(Section):
     """What is logged, and how."""
 
-    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = Field(
         default="INFO", description="The least severe level that is logged."
     )
     format: Literal["json", "text"] = Field(

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _DURATION_UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 _SIZE_UNITS = {
@@ -18,7 +18,8 @@ _SIZE_UNITS = {
     "KB": 10**3,
     "B": 1,
 }
-_WRITTEN = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", re.ASCII)
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
+_WRITTEN = re.compile(rf"({_NUMBER}) ?([A-Za-z]*)", re.ASCII)
 _LONGEST = 365 * 24 * 3600
 _KAFKA_LONGEST = (2**31 - 1) / 1000
 """Kafka's protocol counts a duration's milliseconds in 32 bits."""
@@ -94,16 +95,46 @@ def whole(value: object) -> object:
     return value
 
 
+def upper(value: object) -> object:
+    """Take a word in capitals and in small letters."""
+    return value.upper() if isinstance(value, str) and value.isascii() else value
+
+
+_ABOVE_0 = r"(?=[0-9.]*[1-9])"
+_IN_TIME = rf"{_NUMBER} ?({'|'.join(_DURATION_UNITS)})"
+_WRITTEN_DURATION = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "pattern": rf"^({_IN_TIME}|0+(\.0+)? ?)$", "examples": ["100ms", "45s"]},
+            {"const": 0},
+        ]
+    }
+)
+_WRITTEN_POSITIVE = WithJsonSchema(
+    {"type": "string", "pattern": f"^{_ABOVE_0}{_IN_TIME}$", "examples": ["100ms", "45s"]}
+)
+_WRITTEN_SIZE = WithJsonSchema(
+    {
+        "anyOf": [
+            {
+                "type": "string",
+                "pattern": rf"^{_ABOVE_0}{_NUMBER} ?({'|'.join(_SIZE_UNITS)})?$",
+                "examples": ["256KiB", "5MiB"],
+            },
+            {"type": "integer", "exclusiveMinimum": 0},
+        ]
+    }
+)
 _DURATION_TEXT = PlainSerializer(write_duration, return_type=str, when_used="json")
-Duration = Annotated[float, BeforeValidator(parse_duration), _DURATION_TEXT]
+_SIZE_TEXT = PlainSerializer(write_size, return_type=str | int, when_used="json")
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _DURATION_TEXT, _WRITTEN_DURATION]
 """Seconds, 0 allowed."""
-PositiveDuration = Annotated[Duration, Field(gt=0)]
+PositiveDuration = Annotated[Duration, Field(gt=0), _WRITTEN_POSITIVE]
 """Seconds, above 0."""
-KafkaDuration = Annotated[float, BeforeValidator(_within_kafka), _DURATION_TEXT, Field(gt=0)]
+KafkaDuration = Annotated[float, BeforeValidator(_within_kafka), _DURATION_TEXT, Field(gt=0), _WRITTEN_POSITIVE]
 """Seconds, above 0, that Kafka's protocol can carry."""
-Size = Annotated[
-    int, BeforeValidator(parse_size), PlainSerializer(write_size, return_type=str | int, when_used="json"), Field(gt=0)
-]
+Size = Annotated[int, BeforeValidator(parse_size), _SIZE_TEXT, Field(gt=0), _WRITTEN_SIZE]
 """Bytes, above 0."""
 Count = Annotated[int, BeforeValidator(whole), Field(gt=0)]
 """A whole number above 0."""

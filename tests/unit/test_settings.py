@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from connector.core.routes.router import HeaderRef
 from connector.errors import SettingsError
-from connector.settings import Settings, effective, load, parse
+from connector.settings import Settings, document, effective, load, parse
 from connector.settings.advice import sentences
 from connector.settings.endpoint import MEMBER_KEYS, member_name
 from connector.settings.keys import fields, is_secret, section_of
@@ -127,7 +128,7 @@ def test_a_wrong_value_gets_sentences_that_name_its_key(path: tuple[str, ...], v
         ),
         ({"kafka": {"linger": "1s"}}, "kafka.linger: there is no such setting; did you mean batch.linger?"),
         ({"batches": {}}, "batches: there is no such setting; did you mean batch?"),
-        ({"zzz": 1}, "zzz: there is no such setting; config/connector.yaml lists every setting"),
+        ({"zzz": 1}, "zzz: there is no such setting; `connector config` lists every setting"),
         (
             {"kafka": {"delivery": "exactly_once", "transaction_timeout": "20s"}},
             (
@@ -315,6 +316,14 @@ def test_no_secret_is_ever_shown() -> None:
         assert "7654321" not in refused(tree(secret, 7654321))
 
 
+def test_no_password_of_an_address_in_a_list_is_shown() -> None:
+    class More(Settings):
+        addresses: tuple[str, ...] = ()
+
+    shown = effective(More(addresses=("https://me:t0psecret@runtime/x",)))
+    assert shown["addresses"] == ["https://***@runtime/x"]
+
+
 def test_the_effective_settings_are_written_as_in_a_file() -> None:
     shown = effective(parse({"batch": {"linger": "2m"}, "endpoint": {"accept": {"header": "a"}}}))
     assert shown["batch"] == {"max_events": 64, "max_bytes": "5MiB", "linger": "2m", "allow_over_6_mib": False}
@@ -417,6 +426,29 @@ def test_a_reference_is_the_environments_value(file: Path) -> None:
     assert settings.batch.max_events == 7
 
 
+def test_the_variable_that_names_the_file_is_no_setting_and_no_mistake(file: Path) -> None:
+    file.write_text("kafka: {group_id: file}")
+    assert load(file, {"CONNECTOR_CONFIG_FILE": str(file)}).kafka.group_id == "file"
+
+
+@pytest.mark.parametrize("text", ["kafka: {client_id: '$${A}'}", "# ${\nkafka: {client_id: '$${A}'}"])
+def test_an_escaped_reference_is_text_in_the_environment_of_a_process_too(
+    file: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A", "a")
+    file.write_text(text)
+    assert load(file, os.environ).kafka.client_id == "${A}"
+
+
+def test_a_reference_in_a_list_is_the_environments_value_too(file: Path) -> None:
+    file.write_text("request:\n  options: {columns: ['${A}', ['$${A}']],\n    name: b}\n")
+    read = document.read(file, {"A": "a"})
+    assert read.tree == {"request": {"options": {"columns": ["a", ["${A}"]], "name": "b"}}}
+    assert read.places[("request", "options", "columns")] == (2, ("A",))
+    assert read.places[("request", "options")] == (2, ("A",))
+    assert read.places[("request", "options", "name")] == (3, ())
+
+
 def test_a_reference_to_an_unset_variable_names_the_key_and_the_variable(file: Path) -> None:
     message = refused_file(file, "kafka: {security: {password: '${SECRET}'}}")
     assert message.startswith("kafka.security.password: the environment has no SECRET; ")
@@ -517,7 +549,7 @@ def test_every_setting_has_a_sentence() -> None:
 
 def test_the_reference_file_is_what_the_code_says() -> None:
     written = (CONFIG / "connector.yaml").read_text(encoding="utf-8")
-    assert written == reference(), "run python -m connector.settings.reference > config/connector.yaml"
+    assert written == reference(), "run connector config > config/connector.yaml"
 
 
 def test_the_reference_file_lists_every_setting_with_its_default() -> None:
