@@ -46,12 +46,11 @@ def with_format_options(request: type[_Section]) -> type[_Section]:
     """
     sections: dict[str, Any] = {}
     for name in names():
-        if (declared := options_named(name)) is None:
-            continue
         if name in request.model_fields:
-            raise TypeError(f"request.{name} is a setting, so the body format {name} cannot have options; rename it.")
-        section = section_of_options(declared, f"The options of request.format: {name}.")
-        sections[name] = (section, Field(default=section(), description=section.__doc__))
+            raise TypeError(f"request.{name} is a setting, so no body format can have that name; rename it.")
+        if (declared := options_named(name)) is not None:
+            section = section_of_options(declared, f"The options of request.format: {name}.")
+            sections[name] = (section, Field(default=section(), description=section.__doc__))
     return create_model(
         request.__name__, __base__=request, __module__=request.__module__, __doc__=request.__doc__, **sections
     )

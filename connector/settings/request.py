@@ -52,13 +52,11 @@ class Request(Section):
 
     def broken(self) -> Iterator[str]:
         """Say which options belong to a format that is not chosen; at their defaults they may stand, as in the reference."""
-        for name in names():
-            if (
-                name != self.format
-                and options_named(name)
-                and getattr(self, name) != type(self).model_fields[name].default
-            ):
-                yield (
-                    f"{name}: belongs to request.format: {name}, and the format is {self.format}; remove it, or choose "
-                    "that format"
-                )
+        for name, field in type(self).model_fields.items():
+            if name in names() and name != self.format:
+                for option, value in getattr(self, name):
+                    if value != getattr(field.default, option):
+                        yield (
+                            f"{name}.{option}: belongs to request.format: {name}, and the format is {self.format}; "
+                            "remove it, or choose that format"
+                        )

@@ -16,25 +16,25 @@ from connector.core.formats.body_format import Answer
 from connector.core.formats.known import Known
 from connector.core.formats.registry import register
 from connector.errors import MalformedResponse, SettingsError
-from tests.unit.formats.example import example_of
+from tests.unit.formats.examples import EXAMPLES
 from tests.unit.formats.json_values import JSON_TEXTS, JSON_VALUES
 
 FILES = Path(formats.__file__).parent
-every_format = pytest.mark.parametrize("name", names())
-several_rows = pytest.mark.parametrize("name", [name for name in names() if format_named(name).max_rows != 1])
+every_format = pytest.mark.parametrize("name", EXAMPLES)
+several_rows = pytest.mark.parametrize("name", [name for name in EXAMPLES if format_named(name).max_rows != 1])
 content_types = st.none() | st.sampled_from(
     ["application/json", "Application/JSON; charset=utf-8", "application/jsonlines", "text/csv", "a/b+json", ""]
 )
 
 
 def payload_lists(name: str) -> st.SearchStrategy[list[bytes]]:
-    return st.lists(example_of(name).payloads, min_size=1, max_size=format_named(name).max_rows or 6)
+    return st.lists(EXAMPLES[name].payloads, min_size=1, max_size=format_named(name).max_rows or 6)
 
 
 @every_format
 @given(st.data())
 def test_a_model_that_answers_row_by_row_gives_each_payload_its_own_prediction(name: str, data: st.DataObject) -> None:
-    fmt, model, payloads = format_named(name), example_of(name), data.draw(payload_lists(name))
+    fmt, model, payloads = format_named(name), EXAMPLES[name], data.draw(payload_lists(name))
     assert [fmt.check(payload) for payload in payloads] == [None] * len(payloads)
     body = fmt.join(payloads)
     assert body.rows == len(payloads)
@@ -79,7 +79,7 @@ def test_payloads_are_sent_byte_for_byte(name: str, data: st.DataObject) -> None
 def test_any_response_is_taken_apart_exactly_or_malformed(
     name: str, body: bytes, content_type: str | None, rows: int
 ) -> None:
-    fmt, sample = format_named(name), example_of(name).sample
+    fmt, sample = format_named(name), EXAMPLES[name].sample
     assert isinstance(fmt.prediction_type(content_type), str)
     request = fmt.join([sample] * min(rows, fmt.max_rows or rows))
     try:
@@ -93,7 +93,7 @@ def test_any_response_is_taken_apart_exactly_or_malformed(
 @every_format
 @given(st.data())
 def test_a_response_that_was_cut_is_taken_apart_exactly_or_malformed(name: str, data: st.DataObject) -> None:
-    fmt, model, payloads = format_named(name), example_of(name), data.draw(payload_lists(name))
+    fmt, model, payloads = format_named(name), EXAMPLES[name], data.draw(payload_lists(name))
     request = fmt.join(payloads)
     whole = model.answer(model.rows_of(request.data))
     cut = data.draw(st.integers(0, len(whole.body)))
@@ -114,7 +114,7 @@ def test_any_payload_is_accepted_or_refused_in_a_sentence(name: str, payload: by
 @several_rows
 @given(st.data())
 def test_a_response_with_a_prediction_too_few_or_too_many_is_malformed(name: str, data: st.DataObject) -> None:
-    fmt, model, payloads = format_named(name), example_of(name), data.draw(payload_lists(name))
+    fmt, model, payloads = format_named(name), EXAMPLES[name], data.draw(payload_lists(name))
     rows = model.rows_of(fmt.join(payloads).data)
     fewer_or_more = rows[1:] if data.draw(st.booleans()) else [*rows, *model.rows_of(fmt.join(payloads[:1]).data)]
     with pytest.raises(MalformedResponse):

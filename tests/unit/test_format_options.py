@@ -137,10 +137,9 @@ def test_an_option_without_a_sentence_is_refused() -> None:
         section_of_options(Options, "Refused.")
 
 
-def test_a_format_with_options_cannot_take_the_name_of_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_format_can_take_the_name_of_a_setting() -> None:
     class Request(Section):
         csv: str = Field(default="", description="A setting.")
 
-    monkeypatch.setattr("connector.settings.format_options.options_named", lambda name: Options)
     with pytest.raises(TypeError, match=r"request\.csv is a setting"):
         with_format_options(Request)

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from connector.core.answers.dead_letter import without_value
 from connector.core.calls.call import Call, Failure, Reply, Response, Transport
 from connector.core.event import Event
-from connector.core.formats import names
 from tests.unit.factories import make_ledger
-from tests.unit.formats.example import example_of
+from tests.unit.formats.examples import EXAMPLES
 from tests.unit.pipeline_bench import Bench, Play, simulated
 from tests.unit.virtual_time import EPOCH, in_virtual_time
 
@@ -134,7 +133,7 @@ REPLIES: st.SearchStrategy[Reply] = RESPONSES | FAILURES
 SETTINGS = st.fixed_dictionaries(
     {
         "request": st.fixed_dictionaries(
-            {"format": st.sampled_from(names()), "payload": st.sampled_from([None, None, "", "/a", "/0"])}
+            {"format": st.sampled_from(sorted(EXAMPLES)), "payload": st.sampled_from([None, None, "", "/a", "/0"])}
         ),
         "correlation": st.fixed_dictionaries({"mode": st.sampled_from(["key", "batch"])}),
         "result": st.fixed_dictionaries(
@@ -188,7 +187,7 @@ class AnyonesBench(Bench):
         return Play(self._coming.pop(0) if self._coming else self._good(call), 0.01)
 
     def _good(self, call: Call) -> Response:
-        example = example_of(self.settings.request.format)
+        example = EXAMPLES[self.settings.request.format]
         answer = example.answer([example.sample] * self._counting.rows[call.body])
         return Response(answer.body, answer.content_type)
 
@@ -219,7 +218,7 @@ def check_that_kafka_takes(outgoings: Sequence[Outgoing]) -> None:
 
 def good(request: Mapping[str, Any]) -> Row:
     """An event that the model takes, in the format and with the pointer of these settings."""
-    payload, pointer = example_of(request["format"]).sample, request.get("payload")
+    payload, pointer = EXAMPLES[request["format"]].sample, request.get("payload")
     text = payload.decode()
     value = {None: payload, "": orjson.dumps(text)}.get(pointer, orjson.dumps({"a": text, "0": text}))
     return Row(b"good", value, [], EPOCH * 1000, 0)

@@ -47,6 +47,12 @@ def test_a_shape_that_is_seen_again_and_again_outlives_any_number_of_others() ->
         known.saw("lines", number % 3 + 1)
         known.saw(f"field-{number}", 1)
     assert known.sizes("lines") == {1, 2, 3}
+    assert len(known._sizes) == limits._SHAPES
+
+
+def test_a_shape_is_remembered_in_no_more_sizes_than_there_is_room_for() -> None:
+    known = known_after([("lines", rows) for rows in range(1, limits._SIZES * 2)])
+    assert known.sizes("lines") == set(range(1, limits._SIZES + 1))
 
 
 def test_a_shape_as_long_as_a_response_likes_is_not_remembered() -> None:

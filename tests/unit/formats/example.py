@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 from hypothesis import strategies as st
 
@@ -26,13 +25,6 @@ class Example:
     rows_of: Callable[[bytes], list[bytes]]
     answer: Callable[[list[bytes]], Answer]
     prediction: Callable[[bytes], bytes]
-
-
-def example_of(name: str) -> Example:
-    """The `EXAMPLE` of the test module of this format; an ImportError or AttributeError says what the format lacks."""
-    example = import_module(f"tests.unit.formats.test_{name}").EXAMPLE
-    assert isinstance(example, Example)
-    return example
 
 
 def split(fmt: BodyFormat, body: bytes, content_type: str | None, rows: int) -> list[bytes]:
