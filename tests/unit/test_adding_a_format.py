@@ -25,7 +25,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "pyproject.toml", copy)
     # Its test stands among those of the formats, and is collected where the format is registered.
     shutil.copy(ROOT / "tests/unit/formats/piped.py", copy / "connector/core/formats/piped.py")
-    written = python(copy, "-m", "connector.settings.reference")
+    written = python(copy, "-c", "from connector.settings.reference import reference; print(reference(), end='')")
     assert not written.returncode, written.stderr
     (copy / "config/connector.yaml").write_text(written.stdout, encoding="utf-8")
     return copy
