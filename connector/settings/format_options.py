@@ -73,8 +73,14 @@ def _type(option: Option, declared: type[Any]) -> Any:
     read = [_TYPES.get(kind, kind if _is_choice(kind) else None) for kind in kinds if kind is not NoneType]
     if len(read) != 1 or read[0] is None:
         raise TypeError(f"{declared.__qualname__}.{option.name} is a {option.kind}, and no setting has that type.")
-    made = read[0] | None if NoneType in kinds else read[0]
-    return Annotated[made, AfterValidator(_checked(option.check))] if option.check else made
+    made, limits = read[0], option.limits
+    if limits.at_least is not None:
+        made = Annotated[made, Field(ge=limits.at_least)]
+    if limits.at_most is not None:
+        made = Annotated[made, Field(le=limits.at_most)]
+    if limits.check is not None:
+        made = Annotated[made, AfterValidator(_checked(limits.check))]
+    return made | None if NoneType in kinds else made
 
 
 def _is_choice(kind: Any) -> bool:
@@ -83,7 +89,7 @@ def _is_choice(kind: Any) -> bool:
 
 def _checked(check: Callable[[Any], str | None]) -> Callable[[Any], Any]:
     def validate(value: Any) -> Any:
-        if value is not None and (problem := check(value)) is not None:
+        if (problem := check(value)) is not None:
             raise ValueError(f"{problem}, not {value!r}")
         return value
 

@@ -25,27 +25,22 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "pyproject.toml", copy)
     # Its test stands among those of the formats, and is collected where the format is registered.
     shutil.copy(ROOT / "tests/unit/formats/piped.py", copy / "connector/core/formats/piped.py")
-    written = python(copy, "-m", "connector.settings.reference")
+    written = python(copy, "-m", "connector", "config")
     assert not written.returncode, written.stderr
     (copy / "config/connector.yaml").write_text(written.stdout, encoding="utf-8")
     return copy
 
 
 def test_a_format_with_options_is_added_by_its_file_and_its_test(copy: Path) -> None:
-    tests = ["tests/unit/formats/test_piped.py", "tests/unit/test_settings.py"]
-    done = python(copy, *PYTEST, "-rp", *tests)
+    names = ("formats/test_piped", "test_body_formats", "test_router", "test_settings", "test_schema")
+    tests = [f"tests/unit/{name}.py" for name in names]
+    done = python(copy, *PYTEST, "-rp", "-k", "piped or reference", *tests)
     assert done.returncode == 0, done.stdout
-    assert "PASSED tests/unit/formats/test_piped.py::" in done.stdout
+    assert all(f"PASSED {test}::" in done.stdout for test in tests)
 
 
-def test_the_claims_of_every_format_are_made_of_it_too(copy: Path) -> None:
-    done = python(copy, *PYTEST, "-k", "piped", "tests/unit/test_body_formats.py", "tests/unit/test_router.py")
-    assert done.returncode == 0, done.stdout
-    assert "10 passed" in done.stdout
-
-
-def test_a_format_without_a_test_of_its_own_fails_the_claims(copy: Path, tmp_path: Path) -> None:
+def test_a_format_without_a_test_of_its_own_fails_the_claims_of_every_format(copy: Path, tmp_path: Path) -> None:
     without = shutil.copytree(copy, tmp_path / "project", ignore=shutil.ignore_patterns("test_piped.py"))
-    done = python(without, *PYTEST, "-k", "piped", "tests/unit/test_body_formats.py")
+    done = python(without, *PYTEST, "--collect-only", "tests/unit/test_body_formats.py")
     assert done.returncode
     assert "No module named 'tests.unit.formats.test_piped'" in done.stdout

@@ -21,11 +21,11 @@ def even(number: int) -> str | None:
 class Options:
     flag: bool = option("A flag.", default=True)
     number: int = option("A number.", default=2, check=even)
-    share: float = option("A share.", default=0.5)
+    share: float = option("A share.", default=0.5, at_least=0, at_most=1)
     text: str = option("A text.", default="")
     choice: Literal["a", "b"] = option("A choice.", default="a")
     fields: tuple[str, ...] = option("Some fields.", default=())
-    limit: int | None = option("A limit.", default=None, check=even)
+    limit: int | None = option("A limit.", default=None, at_least=1, check=even)
     name: Literal["c", "d"] | None = option("A name.", default=None)
 
 
@@ -79,7 +79,10 @@ def test_an_option_is_read_as_a_file_or_the_environment_writes_it(name: str, wri
         ("choice", "c", "literal_error"),
         ("fields", 5, "must be a list of texts, not 5"),
         ("fields", [5], "string_type"),
+        ("share", 1.5, "less_than_equal"),
+        ("share", -0.5, "greater_than_equal"),
         ("limit", 5, "must be even, not 5"),
+        ("limit", 0, "greater_than_equal"),
         ("name", "a", "literal_error"),
         ("nothing", 1, "extra_forbidden"),
     ],

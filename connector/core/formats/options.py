@@ -4,7 +4,7 @@ A format declares them as its `Options`, a frozen dataclass whose fields are all
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        depth: int = option("How deep a row may be nested.", default=3, check=_positive)
+        depth: int = option("How deep a row may be nested.", default=3, at_least=1)
 """
 
 from __future__ import annotations
@@ -19,23 +19,42 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One option: its name and type as declared, its default, its sentence for people, and what else a value must meet.
+class Limits:
+    """What a value must meet beside its type; nothing of it is asked of None.
 
-    `check` says in a clause what is wrong with a value of that type, such as "must be above 0", or None when it will do;
-    it is not asked about None.
+    `at_least` and `at_most` bound a number. `check` says in a clause what else is wrong with a value, such as "must be
+    one character", or None when it will do.
     """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    check: Callable[[Any], str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its name and type as declared, its default, its sentence for people, and its limits."""
 
     name: str
     kind: Any
     default: object
     sentence: str
-    check: Callable[[Any], str | None] | None
+    limits: Limits
 
 
-def option(sentence: str, *, default: T, check: Callable[[Any], str | None] | None = None) -> T:
-    """A field of `Options`: a bool, int, float, str, Literal of texts or tuple[str, ...], or one of these or None."""
-    made: T = field(default=default, metadata={"sentence": sentence, "check": check})
+def option(
+    sentence: str,
+    *,
+    default: T,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    check: Callable[[Any], str | None] | None = None,
+) -> T:
+    """A field of `Options`: a bool, int, float, str, Literal of texts or tuple[str, ...], or one of these or None.
+
+    For the rest see `Limits`; prefer bounds to a check, because the schema of the settings knows bounds.
+    """
+    made: T = field(default=default, metadata={"sentence": sentence, "limits": Limits(at_least, at_most, check)})
     return made
 
 
@@ -46,7 +65,6 @@ def options_of(declared: type[Any]) -> tuple[Option, ...]:
     for each in fields(declared):
         if "sentence" not in each.metadata:
             raise TypeError(f"{declared.__qualname__}.{each.name} has no sentence; declare it by option(...).")
-        found.append(
-            Option(each.name, kinds[each.name], each.default, each.metadata["sentence"], each.metadata["check"])
-        )
+        sentence, limits = each.metadata["sentence"], each.metadata["limits"]
+        found.append(Option(each.name, kinds[each.name], each.default, sentence, limits))
     return tuple(found)
