@@ -220,7 +220,7 @@ GOOD = Row(b"good", b'{"a":1,"0":1}', [], EPOCH * 1000, 0)
 GOOD_CSV = GOOD._replace(value=b"1")
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(sections=SETTINGS, rows=st.lists(ROWS, max_size=12), replies=st.lists(REPLIES, max_size=12))
 @example(
     sections={"request": {"format": "raw"}},
