@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connector.local.kafka.cluster import LocalKafka
-from tests.integration.rig import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

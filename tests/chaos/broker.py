@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from connector.local.kafka.broker_settings import ListenerSecurity
 from connector.local.kafka.cluster import LocalKafka
-from tests.chaos.proxy import choose_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ class Broker:
         self, progress: Callable[[str], None] | None = None, *, brokers: int = 1, guarded: bool = False
     ) -> None:
         self.kind = brokers, guarded
-        self.proxy_port = choose_port() if self.kind == (1, False) else None
+        self.proxy_port = free_port() if self.kind == (1, False) else None
         users = {"admin": "admin-secret", _USER: _WORD}
         self._kafka = LocalKafka(
             brokers,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import socket
 import struct
 from typing import TYPE_CHECKING, Self
+
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -16,17 +17,6 @@ _HOST = "127.0.0.1"
 _CHUNK = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() send a reset."""
-# Below the ports that a system gives to outgoing connections, so that nobody takes one between choice and use.
-_PORTS = range(20_000, 32_000)
-
-
-def choose_port() -> int:
-    """A port that nothing listens on, and that no outgoing connection takes."""
-    for number in random.sample(_PORTS, 200):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((_HOST, number))
-            return number
-    raise OSError(f"no free port was found on {_HOST}")
 
 
 class _Connection:
@@ -57,7 +47,7 @@ class Proxy:
 
     def __init__(self, upstream: int, port: int | None = None) -> None:
         self.upstream = upstream
-        self.port = port if port is not None else choose_port()
+        self.port = port if port is not None else free_port()
         self.connections = 0
         """How many were accepted so far."""
         self._open: set[_Connection] = set()

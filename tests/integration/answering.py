@@ -14,6 +14,7 @@ from connector.core.answers.outgoing import Outgoing
 from connector.core.calls.outcome import unanswerable
 from connector.core.reason import Reason
 from connector.kafka.sink.transactions import Transactions
+from tests.integration.clients import started
 from tests.integration.stage import Recorder, Stage, Working, until
 
 if TYPE_CHECKING:
@@ -128,10 +129,10 @@ async def answering(stage: Stage, settings: Settings | None = None, *, hold: boo
 async def committed_records(servers: str, topic: str) -> list[ConsumerRecord]:
     """What a reader of committed transactions finds on a topic of one partition at this moment."""
     tp, records = TopicPartition(topic, 0), []
-    consumer = AIOKafkaConsumer(
+    reader = AIOKafkaConsumer(
         bootstrap_servers=servers, isolation_level="read_committed", auto_offset_reset="earliest", fetch_max_wait_ms=20
     )
-    async with consumer:
+    async with started(reader) as consumer:
         consumer.assign([tp])
         end = (await consumer.end_offsets([tp]))[tp]
         async with asyncio.timeout(15):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
-import random
 import uuid
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 
 from connector.local.kafka.cluster import LocalKafka
 from tests.certificates import Authority
+from tests.integration import administration
+from tests.integration.clients import started
 from tests.integration.rig import make_rig
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -58,25 +60,18 @@ def bootstrap_servers() -> Iterator[str]:
 @pytest.fixture
 async def make_topics(bootstrap_servers: str) -> AsyncIterator[MakeTopics]:
     """Make topics with unique names; they are deleted after the test."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    made: list[str] = []
+    async with started(AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)) as admin:
+        made: list[str] = []
 
-    async def make(*labels: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> list[str]:
-        names = [f"{label}-{uuid.uuid4().hex[:12]}" for label in labels]
-        response = await admin.create_topics(
-            [NewTopic(n, partitions, 1, topic_configs=dict(config or {})) for n in names]
-        )
-        assert [code for _, code, *_ in response.topic_errors] == [0] * len(names), response
-        made.extend(names)
-        return names
+        async def make(*labels: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> list[str]:
+            names = [f"{label}-{uuid.uuid4().hex[:12]}" for label in labels]
+            await administration.create_topics(admin, dict.fromkeys(names, partitions), config=config)
+            made.extend(names)
+            return names
 
-    try:
         yield make
-    finally:
         if made:
             await admin.delete_topics(made)
-        await admin.close()
 
 
 @pytest.fixture
@@ -115,7 +110,7 @@ def start_container() -> KafkaContainer | None:
                 client.close()
             from tests.integration.kafka_container import KafkaContainer
 
-            container = KafkaContainer(port=random.randrange(20_000, 32_000))
+            container = KafkaContainer(port=free_port())
             container.start()
             return container
         except Exception as error:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -16,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from connector.local.endpoint.captures import CaptureWriter
 from connector.local.endpoint.emulator import LocalEndpoint
 from connector.local.endpoint.hosted_endpoint import HostedEndpoint
 from connector.local.endpoint.model import Echo
+from tests.integration import administration
+from tests.integration.clients import started
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
 
 Event = tuple[bytes | None, bytes | None]
 Settings = dict[str, dict[str, Any]]
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, limit: float = 30.0) -> Any:
@@ -182,20 +176,18 @@ class Rig:
     async def make_topics(self, *names: str, config: dict[str, str] | None = None, replication: int = 1) -> None:
         """Create topics; without names, all three."""
         names = names or (self.input, self.output, self.letters)
-        answer = await self._admin.create_topics(
-            [NewTopic(name, self.partitions, replication, topic_configs=config or {}) for name in names]
-        )
-        assert all(code == 0 for _, code, *_ in answer.topic_errors), answer
+        partitions = dict.fromkeys(names, self.partitions)
+        await administration.create_topics(self._admin, partitions, replication=replication, config=config)
 
     async def add_partitions(self, count: int) -> None:
         """Give the input topic `count` more partitions."""
         self.partitions += count
-        await self._admin.create_partitions({self.input: NewPartitions(self.partitions)})
+        await administration.add_partitions(self._admin, self.input, self.partitions)
         await self._producer.client.force_metadata_update()
 
     async def configure(self, topic: str, config: Mapping[str, str]) -> None:
         """Set a topic's own settings; others of its own are taken back."""
-        await self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(config))])
+        await administration.configure(self._admin, topic, config)
 
     async def delete_topics(self, *names: str) -> None:
         """Delete topics; those that come after them under their names are read from their beginning."""
@@ -334,8 +326,7 @@ class Rig:
 
     async def ends(self) -> dict[int, int]:
         """The end of each partition of the input topic, markers of transactions included."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers)
-        async with consumer:
+        async with started(AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers)) as consumer:
             ends = await consumer.end_offsets([TopicPartition(self.input, number) for number in range(self.partitions)])
         return {place.partition: end for place, end in ends.items()}
 
@@ -357,8 +348,8 @@ async def make_rig(bootstrap_servers: str, folder: Path, partitions: int = 4) ->
     writer = CaptureWriter(folder / "captures")
     async with LocalEndpoint([HostedEndpoint("model", {"blue": Echo()})], captures=writer) as endpoint:
         rig = Rig(bootstrap_servers, folder, endpoint, partitions)
-        await rig.start()
         try:
+            await rig.start()
             yield rig
         finally:
             await rig.stop()

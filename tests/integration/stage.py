@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from connector.core.epochs.lease import Lease
 from connector.kafka import clients, repairs
@@ -23,6 +22,8 @@ from connector.kafka.sink.output_topic import OutputTopic
 from connector.kafka.source.source import Source
 from connector.settings import Settings, parse
 from connector.telemetry.metrics import Metrics, Stopwatch
+from tests.integration import administration
+from tests.integration.clients import started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -205,15 +206,13 @@ class Stage:
     @asynccontextmanager
     async def open(cls, servers: str) -> AsyncIterator[Stage]:
         """A stage without topics, cleared when it closes."""
-        async with AsyncExitStack() as clients:
-            admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-            clients.push_async_callback(admin.close)
-            await admin.start()
-            producer = AIOKafkaProducer(bootstrap_servers=servers, metadata_max_age_ms=500)
-            clients.push_async_callback(producer.stop)
-            await producer.start()
+        async with AsyncExitStack() as opened:
+            admin = await opened.enter_async_context(started(AIOKafkaAdminClient(bootstrap_servers=servers)))
+            producer = await opened.enter_async_context(
+                started(AIOKafkaProducer(bootstrap_servers=servers, metadata_max_age_ms=500))
+            )
             stage = cls(servers, admin, producer)
-            clients.push_async_callback(stage._clear)
+            opened.push_async_callback(stage._clear)
             async with stage.stack:
                 yield stage
 
@@ -224,9 +223,9 @@ class Stage:
     async def create(self, partitions: int = 1) -> None:
         """Create the topics that are missing."""
         wanted = {self.topic: partitions, self.output: 1, self.letters: 1}
-        missing = [NewTopic(name, count, 1) for name, count in wanted.items() if name not in self._made]
-        response = await self.admin.create_topics(missing)
-        assert all(code == 0 for _, code, *_ in response.topic_errors), response
+        await administration.create_topics(
+            self.admin, {name: count for name, count in wanted.items() if name not in self._made}
+        )
         self._made |= set(wanted)
 
     async def create_again(self) -> None:
@@ -244,11 +243,11 @@ class Stage:
 
     async def add_partitions(self, total: int) -> None:
         """Let the input topic have `total` partitions."""
-        await self.admin.create_partitions({self.topic: NewPartitions(total)})
+        await administration.add_partitions(self.admin, self.topic, total)
 
     async def configure(self, topic: str, config: dict[str, str]) -> None:
         """Change settings of a topic."""
-        await self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
+        await administration.configure(self.admin, topic, config)
 
     async def delete_records(self, before: int) -> None:
         """Let the input topic begin at an offset, as retention does."""
@@ -273,14 +272,11 @@ class Stage:
 
     async def commit(self, offset: int, partition: int = 0) -> None:
         """Commit as a person does whose tool resets the offsets of a group without members."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.servers, group_id=self.group, enable_auto_commit=False)
-        await consumer.start()
-        try:
+        member = AIOKafkaConsumer(bootstrap_servers=self.servers, group_id=self.group, enable_auto_commit=False)
+        async with started(member) as consumer:
             tp = TopicPartition(self.topic, partition)
             consumer.assign([tp])
             await asyncio.wait_for(consumer.commit({tp: offset}), 10)
-        finally:
-            await consumer.stop()
 
     async def members(self) -> int:
         """How many members the group has."""

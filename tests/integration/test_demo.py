@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,7 +26,7 @@ from connector.local.demo.workload import DEVICES, Item, workload
 from connector.local.endpoint.captures import Capture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
@@ -32,20 +34,32 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
+Start = Callable[..., subprocess.Popen[str]]
+
 LAST_ROW = "results found in capture files"
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """The demo with a folder of its own for temporary files, and a session of its own, as a terminal gives."""
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the demo with a folder of its own for temporary files, and a session of its own, as a terminal gives."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "connector", "demo", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**own, "TMPDIR": str(folder), **environment},
-        start_new_session=True,
-    )
+    with ExitStack() as running:
+
+        def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+            process = running.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "connector", "demo", *arguments],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env={**own, "TMPDIR": str(tmp_path), **environment},
+                    start_new_session=True,
+                )
+            )
+            running.callback(process.kill)
+            return process
+
+        yield start
 
 
 def read_until(process: subprocess.Popen[str], part: str) -> str:
@@ -62,7 +76,7 @@ def read_until(process: subprocess.Popen[str], part: str) -> str:
 def left_behind(folder: Path) -> list[str]:
     """Files of the demo, and processes that name its folder, some seconds after its end."""
     found: list[str] = []
-    for _ in range(50):
+    for _ in range(200):
         found = [str(path) for path in folder.iterdir()]
         for process in psutil.process_iter(["cmdline"]):
             found += [word for word in process.info["cmdline"] or () if str(folder) in word]
@@ -72,10 +86,10 @@ def left_behind(folder: Path) -> list[str]:
     return found
 
 
-def test_the_demo_agrees_with_itself_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_demo_agrees_with_itself_and_leaves_nothing_behind(tmp_path: Path, start: Start) -> None:
     # A person's own account and proxy are none of the demo's business.
     foreign = {"AWS_PROFILE": "no-such-profile", "HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"}
-    process = start(tmp_path, "--events", "120", CONNECTOR_KAFKA__GROUP_ID="other", **foreign)
+    process = start("--events", "120", CONNECTOR_KAFKA__GROUP_ID="other", **foreign)
     out, err = process.communicate(timeout=150)
     assert process.returncode == 0, out + err
     rows = dict(re.findall(r"^(\S.*?) {2,}(.+)$", out, re.MULTILINE))
@@ -101,10 +115,10 @@ def test_the_demo_agrees_with_itself_and_leaves_nothing_behind(tmp_path: Path) -
     ],
 )
 def test_a_signal_ends_it_at_any_moment_and_leaves_nothing_behind(
-    tmp_path: Path, number: signal.Signals, line: str, delay: float, code: int
+    tmp_path: Path, start: Start, number: signal.Signals, line: str, delay: float, code: int
 ) -> None:
     # As many events as it takes to be interrupted among them.
-    process = start(tmp_path, "--events", "50" if line is LAST_ROW else "5000", "--mode", "batch")
+    process = start("--events", "50" if line is LAST_ROW else "5000", "--mode", "batch")
     printed = read_until(process, line)
     time.sleep(delay)
     process.send_signal(number)
@@ -115,8 +129,8 @@ def test_a_signal_ends_it_at_any_moment_and_leaves_nothing_behind(
     assert left_behind(tmp_path) == []
 
 
-def test_what_stays_up_can_be_tried_as_it_is_printed_and_ctrl_c_ends_it(tmp_path: Path) -> None:
-    process = start(tmp_path, "--events", "20", "--keep")
+def test_what_stays_up_can_be_tried_as_it_is_printed_and_ctrl_c_ends_it(tmp_path: Path, start: Start) -> None:
+    process = start("--events", "20", "--keep")
     assert process.stdout is not None
     printed = read_until(process, "Try, in another terminal")
     commands: list[str] = []
@@ -134,8 +148,8 @@ def test_what_stays_up_can_be_tried_as_it_is_printed_and_ctrl_c_ends_it(tmp_path
     assert left_behind(tmp_path) == []
 
 
-def test_a_connector_that_dies_ends_the_demo_with_the_end_of_its_log(tmp_path: Path) -> None:
-    process = start(tmp_path, "--events", "5000")
+def test_a_connector_that_dies_ends_the_demo_with_the_end_of_its_log(tmp_path: Path, start: Start) -> None:
+    process = start("--events", "5000")
     read_until(process, "Producing events")
     children = psutil.Process(process.pid).children()
     (worker,) = [child for child in children if "run" in child.cmdline()]
@@ -148,8 +162,8 @@ def test_a_connector_that_dies_ends_the_demo_with_the_end_of_its_log(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with a parent that was killed")
-def test_no_process_outlives_a_demo_that_was_killed(tmp_path: Path) -> None:
-    process = start(tmp_path, "--events", "5000")
+def test_no_process_outlives_a_demo_that_was_killed(tmp_path: Path, start: Start) -> None:
+    process = start("--events", "5000")
     read_until(process, "Producing events")
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
@@ -159,8 +173,8 @@ def test_no_process_outlives_a_demo_that_was_killed(tmp_path: Path) -> None:
     assert alive == []
 
 
-def test_a_reader_that_goes_away_ends_it(tmp_path: Path) -> None:
-    process = start(tmp_path, "--events", "20")
+def test_a_reader_that_goes_away_ends_it(tmp_path: Path, start: Start) -> None:
+    process = start("--events", "20")
     read_until(process, "Kafka serves")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -176,18 +190,21 @@ def test_a_terminal_shows_progress_and_a_table_with_lines_also_in_mode_batch(tmp
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TMPDIR": str(tmp_path), "TERM": "xterm", "COLUMNS": "100"}
     arguments = [sys.executable, "-m", "connector", "demo", "--events", "200", "--mode", "batch"]
-    process = subprocess.Popen(arguments, stdout=theirs, stderr=theirs, env=environment, start_new_session=True)
-    os.close(theirs)
-    shown = b""
-    while select.select([ours], [], [], 120)[0]:
+    with subprocess.Popen(arguments, stdout=theirs, stderr=theirs, env=environment, start_new_session=True) as process:
+        os.close(theirs)
+        shown = b""
         try:
-            shown += os.read(ours, 65536)
-        except OSError:  # Linux, once nobody holds the other side
-            break
-        if process.poll() is not None and not select.select([ours], [], [], 0)[0]:
-            break
-    os.close(ours)
-    assert process.wait(30) == 0, shown
+            while select.select([ours], [], [], 120)[0]:
+                try:
+                    shown += os.read(ours, 65536)
+                except OSError:  # Linux, once nobody holds the other side
+                    break
+                if process.poll() is not None and not select.select([ours], [], [], 0)[0]:
+                    break
+            assert process.wait(30) == 0, shown
+        finally:
+            os.close(ours)
+            process.kill()
     text = shown.decode()
     assert "203/203" in text
     assert "3 dead letters" in text

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from connector.local.endpoint import captures
 from connector.local.endpoint.faults import Fault
+from tests.integration.clients import started
 from tests.integration.rig import Rig, source, until
 
 if TYPE_CHECKING:
@@ -117,8 +118,9 @@ async def test_a_busy_endpoint_dead_letters_nothing_and_loses_nothing(rig: Rig, 
 
 
 async def test_aborted_events_are_not_answered_and_markers_stall_nothing(rig: Rig) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=rig.bootstrap_servers, transactional_id=rig.group)
-    async with producer:
+    async with started(
+        AIOKafkaProducer(bootstrap_servers=rig.bootstrap_servers, transactional_id=rig.group)
+    ) as producer:
         for number in range(12):
             await producer.begin_transaction()
             for partition in range(rig.partitions):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -18,6 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from click.testing import CliRunner
 
 from connector.commands.local import local
+from tests.integration.clients import started
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,16 +51,12 @@ def _read_until(child: subprocess.Popen[str], text: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_kafka_serves_its_topics_and_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    port = str(random.randrange(20_000, 32_000))
+    port = str(free_port())
     with _running(tmp_path, "kafka", "--port", port, "--topics", "events:3", "--topics", "results") as child:
         said = _read_until(child, "Ctrl-C")
         assert f"Apache Kafka serves at 127.0.0.1:{port}." in said
-        admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")
-        await admin.start()
-        try:
+        async with started(AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")) as admin:
             topics = await admin.describe_topics(["events", "results"])
-        finally:
-            await admin.close()
         assert {topic["topic"]: len(topic["partitions"]) for topic in topics} == {"events": 3, "results": 1}
         child.send_signal(number)
         assert child.wait(20) == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import os
 import signal
 import socket
@@ -12,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -27,6 +24,8 @@ from connector.local.kafka import distribution
 from connector.local.kafka.broker_settings import ALL_MECHANISMS, ListenerSecurity
 from connector.local.kafka.cluster import LocalKafka
 from connector.local.kafka.distribution import Distribution
+from tests.integration.clients import started
+from tests.tokens import json_web_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,12 +44,8 @@ def kafka() -> Iterator[LocalKafka]:
 
 
 async def _produce(servers: str, topic: str, value: bytes, **security: Any) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=servers, request_timeout_ms=10_000, **security)
-    try:
-        await producer.start()
+    async with started(AIOKafkaProducer(bootstrap_servers=servers, request_timeout_ms=10_000, **security)) as producer:
         await producer.send_and_wait(topic, value)
-    finally:
-        await producer.stop()
 
 
 async def _produce_for_ever(servers: str, topic: str, **security: Any) -> None:
@@ -60,37 +55,27 @@ async def _produce_for_ever(servers: str, topic: str, **security: Any) -> None:
 
 
 async def _consume(servers: str, topic: str, count: int, **security: Any) -> list[bytes | None]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", **security)
-    try:
-        await consumer.start()
+    async with started(
+        AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", **security)
+    ) as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         return [(await asyncio.wait_for(consumer.getone(), 20)).value for _ in range(count)]
-    finally:
-        await consumer.stop()
 
 
 async def test_make_topics_makes_topics_that_take_events(bootstrap_servers: str, make_topics: MakeTopics) -> None:
     first, second = await make_topics("first", "second", partitions=3, config={"max.message.bytes": "2000"})
     await _produce(bootstrap_servers, second, b"event")
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
+    async with started(AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)) as admin:
         described = await admin.describe_topics([first, second])
-    finally:
-        await admin.close()
     assert {topic["topic"]: len(topic["partitions"]) for topic in described} == {first: 3, second: 3}
 
 
 async def test_a_topic_is_never_created_by_asking_for_it(kafka: LocalKafka) -> None:
     kafka.create_topics({"wanted": 2})
     kafka.create_topics({"wanted": 2})
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    try:
+    async with started(AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
         unwanted = (await admin.describe_topics(["unwanted"]))[0]
         topics = await admin.list_topics()
-    finally:
-        await admin.close()
     assert unwanted["error_code"] == UnknownTopicOrPartitionError.errno
     assert "wanted" in topics
     assert "unwanted" not in topics
@@ -153,7 +138,7 @@ def test_a_broker_outlives_the_thread_that_started_it_but_not_the_process(tmp_pa
     script = tmp_path / "parent.py"
     script.write_text(
         "import threading, time\n"
-        "from connector.local.kafka import LocalKafka\n"
+        "from connector.local.kafka.cluster import LocalKafka\n"
         "kafka = LocalKafka()\n"
         "starter = threading.Thread(target=kafka.start)\n"
         "starter.start(); starter.join(); time.sleep(0.5); kafka.check()\n"
@@ -174,16 +159,8 @@ def test_a_broker_outlives_the_thread_that_started_it_but_not_the_process(tmp_pa
 
 
 class _Token(AbstractTokenProvider):
-    """An unsecured JSON web token for `admin`: https://kafka.apache.org/documentation/#security_sasl_oauthbearer"""
-
     async def token(self) -> str:
-        parts: list[dict[str, object]] = [
-            {"alg": "none"},
-            {"sub": "admin", "iat": time.time(), "exp": time.time() + 600},
-        ]
-        return (
-            ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
-        )
+        return json_web_token("admin")
 
 
 def _login(mechanism: str, user: str) -> dict[str, Any]:
@@ -210,9 +187,10 @@ async def test_every_mechanism_lets_its_users_in(
         "ssl_context": ssl.create_default_context(cafile=certificates.authority),
         **_login(mechanism, "admin"),
     }
-    await _produce(secured.bootstrap_servers, "events", mechanism.encode(), **security)
-    count = ALL_MECHANISMS.index(mechanism) + 1
-    assert mechanism.encode() in await _consume(secured.bootstrap_servers, "events", count, **security)
+    topic = f"events-{mechanism}"
+    secured.create_topics({topic: 1})
+    await _produce(secured.bootstrap_servers, topic, b"event", **security)
+    assert await _consume(secured.bootstrap_servers, topic, 1, **security) == [b"event"]
 
 
 async def test_a_wrong_password_is_refused(secured: LocalKafka, certificates: Certificates) -> None:

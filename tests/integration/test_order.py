@@ -10,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from connector.local.endpoint.faults import Fault
+from tests.integration.clients import started
 from tests.integration.rig import source, until
 from tests.integration.test_end_to_end import assert_in_order, keyed
 
@@ -96,7 +97,9 @@ async def test_an_aborted_end_of_a_partition_leaves_no_lag_and_stalls_nothing(ba
     rig.partitions = 1
     await rig.make_topics()
     process = await rig.connector()
-    async with AIOKafkaProducer(bootstrap_servers=rig.bootstrap_servers, transactional_id=rig.group) as producer:
+    async with started(
+        AIOKafkaProducer(bootstrap_servers=rig.bootstrap_servers, transactional_id=rig.group)
+    ) as producer:
         for values, commit in (([b"1", b"2"], True), ([b"3", b"4", b"5"], False)):
             await producer.begin_transaction()
             for value in values:

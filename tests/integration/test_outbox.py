@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
 from connector.core.answers.outgoing import Outgoing
 from connector.core.epochs.lease import Lease
 from connector.kafka import repairs
 from connector.local.kafka.cluster import LocalKafka
+from tests.integration.clients import started
 from tests.integration.stage import Stage, make_outbox, until
 from tests.unit.factories import make_event, make_ledger
 
@@ -70,7 +70,7 @@ class Published:
 async def values_of(servers: str, topic: str, count: int) -> list[bytes]:
     """The values on a topic, at least so many, in their order."""
     got: list[bytes] = []
-    async with AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
+    async with started(AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")) as consumer:
         async with asyncio.timeout(20):
             while len(got) < count:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
@@ -87,8 +87,7 @@ async def stage(bootstrap_servers: str) -> AsyncIterator[Stage]:
 
 async def lower_the_limit(stage: Stage) -> None:
     """Let the output topic take messages of 2,000 bytes only, after everybody has read what it takes."""
-    resource = ConfigResource(ConfigResourceType.TOPIC, stage.output, {"max.message.bytes": "2000"})
-    await stage.admin.alter_configs([resource])
+    await stage.configure(stage.output, {"max.message.bytes": "2000"})
 
 
 async def test_a_batch_that_the_broker_refuses_costs_no_neighbour_and_no_order(stage: Stage) -> None:
@@ -109,7 +108,7 @@ async def test_a_batch_that_the_broker_refuses_costs_no_neighbour_and_no_order(s
 
 async def test_a_bare_producer_is_spoilt_by_a_refused_batch(stage: Stage) -> None:
     await lower_the_limit(stage)
-    async with AIOKafkaProducer(bootstrap_servers=stage.servers, enable_idempotence=True) as producer:
+    async with started(AIOKafkaProducer(bootstrap_servers=stage.servers, enable_idempotence=True)) as producer:
         await producer.send_and_wait(stage.output, b"small", partition=0)
         with pytest.raises(MessageSizeTooLargeError):
             await producer.send_and_wait(stage.output, b"x" * 5000, partition=0)

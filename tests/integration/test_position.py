@@ -22,6 +22,7 @@ from connector.core.epochs.position import PositionPolicy
 from connector.kafka import clients, repairs, topics
 from connector.kafka.source.positions import Positions
 from connector.telemetry.log_events import LogEvent
+from tests.integration.clients import started
 from tests.integration.stage import Gate, Stage, Working, committed_is, until
 
 if TYPE_CHECKING:
@@ -100,9 +101,8 @@ async def test_repairs_raise_where_aiokafka_says_none(stage: Stage, monkeypatch:
     await stage.create()
     await stage.commit(7)
     tp = TopicPartition(stage.topic, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=stage.servers, group_id=stage.group, enable_auto_commit=False)
-    await consumer.start()
-    try:
+    member = AIOKafkaConsumer(bootstrap_servers=stage.servers, group_id=stage.group, enable_auto_commit=False)
+    async with started(member) as consumer:
         consumer.assign([tp])
         consumer.seek(tp, 0)
         refuse_offsets(monkeypatch, times=2)
@@ -112,8 +112,6 @@ async def test_repairs_raise_where_aiokafka_says_none(stage: Stage, monkeypatch:
         assert await repairs.committed(consumer, [tp]) == {tp: Commit(7)}
         other = TopicPartition(stage.topic, 1)
         assert await repairs.committed(consumer, [tp, other]) == {tp: Commit(7), other: None}
-    finally:
-        await consumer.stop()
 
 
 @both
@@ -231,9 +229,7 @@ async def test_aiokafka_itself_jumps_in_silence_or_raises(stage: Stage, policy: 
     await stage.create()
     await stage.produce(20)
     tp = TopicPartition(stage.topic, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=stage.servers, auto_offset_reset=policy)
-    await consumer.start()
-    try:
+    async with started(AIOKafkaConsumer(bootstrap_servers=stage.servers, auto_offset_reset=policy)) as consumer:
         # Before there is a position: events that were fetched ahead would be given out as if nothing were missing.
         await stage.delete_records(before=12)
         consumer.assign([tp])
@@ -244,8 +240,6 @@ async def test_aiokafka_itself_jumps_in_silence_or_raises(stage: Stage, policy: 
         else:
             with pytest.raises(OffsetOutOfRangeError):
                 await taken
-    finally:
-        await consumer.stop()
 
 
 async def test_with_policy_fail_a_lost_position_waits_for_a_person(stage: Stage) -> None:

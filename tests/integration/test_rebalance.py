@@ -18,6 +18,7 @@ from connector.kafka import repairs
 from connector.kafka.source.epochs import Epochs
 from connector.kafka.source.source import Source
 from connector.telemetry.log_events import LogEvent
+from tests.integration.clients import started
 from tests.integration.stage import Gate, Stage, committed_is, until
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ async def test_aiokafka_itself_gives_out_events_while_the_listener_still_runs(st
             self.running = False
 
     listener = Slow()
-    consumer = AIOKafkaConsumer(bootstrap_servers=stage.servers, group_id=stage.group, auto_offset_reset="earliest")
-    async with consumer:
+    member = AIOKafkaConsumer(bootstrap_servers=stage.servers, group_id=stage.group, auto_offset_reset="earliest")
+    async with started(member) as consumer:
         consumer.subscribe([stage.topic], listener=listener)
         while listener.running:
             for records in (await consumer.getmany(timeout_ms=100)).values():
@@ -198,10 +199,10 @@ async def test_a_late_commit_never_moves_a_revoked_partition(
 async def test_aiokafka_itself_sends_a_retried_commit_with_the_next_generation(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    consumer = AIOKafkaConsumer(
+    member = AIOKafkaConsumer(
         stage.topic, bootstrap_servers=stage.servers, group_id=stage.group, enable_auto_commit=False
     )
-    async with consumer:
+    async with started(member) as consumer:
         await stage.produce(3)
         sent, may_pass = await failing_commits(consumer._coordinator, monkeypatch)
         generation = repairs.generation(consumer)

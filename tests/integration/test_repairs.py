@@ -16,6 +16,7 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from connector.errors import StartupError
 from connector.kafka import clients, repairs
+from tests.integration.clients import started
 from tests.integration.stage import Stage, endless_lease, make_outbox, until
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ async def seldom_polling(stage: Stage, **options: Any) -> AsyncIterator[AIOKafka
         heartbeat_interval_ms=100,
         **options,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         # A stop that meets the heartbeat while that leaves the group for too long a silence ends in its cancellation.
@@ -140,7 +141,7 @@ async def test_a_producer_that_was_given_up_sends_nothing_more(stage: Stage, pro
 
 async def end_of(stage: Stage) -> int:
     tp = TopicPartition(stage.topic, 0)
-    async with AIOKafkaConsumer(bootstrap_servers=stage.servers) as consumer:
+    async with started(AIOKafkaConsumer(bootstrap_servers=stage.servers)) as consumer:
         end: int = (await consumer.end_offsets([tp]))[tp]
         return end
 

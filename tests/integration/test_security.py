@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from connector.local.kafka.cluster import LocalKafka
 from connector.telemetry.log_events import LogEvent
 from tests.certificates import Authority
 from tests.integration.stage import Stage, Working, make_outbox, until
+from tests.tokens import json_web_token
 from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:
@@ -70,12 +70,6 @@ async def tls_stage(tls: LocalKafka) -> AsyncIterator[Stage]:
     async with Stage.open(tls.admin_servers) as stage:
         await stage.create()
         yield stage
-
-
-def json_web_token(user: str, life: float = 600) -> str:
-    """An unsecured token: https://kafka.apache.org/documentation/#security_sasl_oauthbearer"""
-    parts: list[dict[str, object]] = [{"alg": "none"}, {"sub": user, "iat": time.time(), "exp": time.time() + life}]
-    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
 
 
 def results(*values: bytes) -> list[Outgoing]:

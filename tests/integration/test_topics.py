@@ -39,9 +39,11 @@ async def stage(generous: LocalKafka) -> AsyncIterator[Stage]:
 @pytest.fixture
 async def client(generous: LocalKafka) -> AsyncIterator[AIOKafkaClient]:
     client = AIOKafkaClient(bootstrap_servers=generous.bootstrap_servers)
-    await client.bootstrap()
-    yield client
-    await client.close()
+    try:
+        await client.bootstrap()
+        yield client
+    finally:
+        await client.close()
 
 
 async def test_topics_are_described_and_missing_ones_left_out(stage: Stage, client: AIOKafkaClient) -> None:

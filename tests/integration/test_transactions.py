@@ -38,6 +38,7 @@ from tests.integration.answering import (
     result,
     sources,
 )
+from tests.integration.clients import started
 from tests.integration.stage import Stage, committed_is, endless_lease, until
 from tests.unit.factories import make_event
 
@@ -227,11 +228,11 @@ async def test_an_owner_that_is_fenced_starts_again(stage: Stage, moment: type[A
         await works_on(stage, working, 5)
 
         async def fenced(send: Callable[[], Awaitable[Any]]) -> Any:
-            async with rival(stage):
+            async with started(rival(stage)):
                 return await send()
 
         if moment is None:
-            async with rival(stage):
+            async with started(rival(stage)):
                 pass
         else:
             Interception(working.producer(), moment, fenced)
@@ -342,7 +343,7 @@ async def test_a_start_that_came_late_does_not_make_its_process_commit_without_a
         pass
 
     await former.own(0, None, range(3))
-    async with rival(stage):
+    async with started(rival(stage)):
         pass
     monkeypatch.setattr(Transactor, "start", late)
     if not protected:
@@ -368,7 +369,7 @@ async def test_an_owner_whose_group_offset_was_moved_goes_on_where_it_was_moved_
     working = await answering(stage)
     await stage.produce(5)
     await until(lambda: working.upstream.settled == list(range(5)))
-    async with rival(stage) as other:
+    async with started(rival(stage)) as other:
         await other.begin_transaction()
         await other.send_offsets_to_transaction({TopicPartition(stage.topic, 0): OffsetAndMetadata(8, "")}, stage.group)
         await other.commit_transaction()
@@ -388,8 +389,7 @@ async def test_producers_start_before_the_offsets_are_read(
     await stage.produce(8)
     await stage.commit(0)
     zombie = rival(stage)
-    await zombie.start()
-    stage.stack.push_async_callback(zombie.stop)
+    await stage.stack.enter_async_context(started(zombie))
     await zombie.begin_transaction()
     for offset in range(5):
         await zombie.send_and_wait(stage.output, f"{stage.topic}/0/{offset}".encode(), partition=0)
@@ -578,7 +578,7 @@ async def test_a_transaction_that_does_not_end_is_given_up_with_its_partitions(
 
             first.transactions.producer = made  # type: ignore[method-assign]
             for partition in (0, 1):
-                async with rival(stage, partition):
+                async with started(rival(stage, partition)):
                     pass
         else:
             for producer in producers:

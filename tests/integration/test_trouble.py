@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from connector.local.endpoint.faults import Fault
-from tests.integration.rig import Rig, free_port, source, until
+from tests.integration.rig import Rig, source, until
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.integration.rig import Event

@@ -18,6 +18,7 @@ from aiokafka.record.legacy_records import _LegacyRecordBatchBuilderPy as Legacy
 from aiokafka.record.util import calc_crc32c
 
 from connector.kafka import unreadable
+from tests.integration.clients import started
 from tests.integration.rig import source
 from tests.integration.stage import Stage, committed_is, until
 
@@ -91,7 +92,7 @@ def batch_of(
 @asynccontextmanager
 async def sending(servers: str) -> AsyncIterator[Callable[[str, int, BatchBuilder], Any]]:
     """Sends a batch to a partition, and gives its first offset."""
-    async with AIOKafkaProducer(bootstrap_servers=servers, enable_idempotence=False) as producer:
+    async with started(AIOKafkaProducer(bootstrap_servers=servers, enable_idempotence=False)) as producer:
 
         async def send(topic: str, partition: int, builder: BatchBuilder) -> int:
             batch = producer.create_batch()
@@ -142,7 +143,7 @@ async def test_an_odd_name_in_the_middle_gives_no_event_twice(stage: Stage) -> N
     async with sending(stage.servers) as send:
         for _ in range(3):
             await send(stage.topic, 0, batch_of([(b"%d" % n, [(Odd("?"), b"")] if n == 3 else []) for n in range(10)]))
-    async with AIOKafkaConsumer(bootstrap_servers=stage.servers) as consumer:
+    async with started(AIOKafkaConsumer(bootstrap_servers=stage.servers)) as consumer:
         tp = TopicPartition(stage.topic, 0)
         consumer.assign([tp])
         consumer.seek(tp, 1)
@@ -338,7 +339,7 @@ async def test_events_that_one_getmany_took_before_it_met_an_unreadable_batch_ar
     bad, good = TopicPartition(stage.topic, 0), TopicPartition(stage.topic, 1)
     await stage.produce(3, partition=0)
     await stage.produce(3, partition=1)
-    async with AIOKafkaConsumer(bootstrap_servers=stage.servers) as consumer:
+    async with started(AIOKafkaConsumer(bootstrap_servers=stage.servers)) as consumer:
         Spoiler(consumer, bad_checksum)
         consumer.assign([bad, good])
         for tp in (bad, good):
@@ -358,7 +359,7 @@ async def test_events_that_one_getmany_took_before_it_met_an_unreadable_batch_ar
 async def test_a_batch_that_is_cut_short_is_not_stepped_over(stage: Stage, protected: bool) -> None:
     tp = TopicPartition(stage.topic, 0)
     await stage.produce(3)
-    async with AIOKafkaConsumer(bootstrap_servers=stage.servers) as consumer:
+    async with started(AIOKafkaConsumer(bootstrap_servers=stage.servers)) as consumer:
         spoiler = Spoiler(consumer, cut_short)
         consumer.assign([tp])
         consumer.seek(tp, 0)

@@ -21,6 +21,7 @@ from connector.kafka.source import source
 from connector.local.kafka.broker_settings import ListenerSecurity
 from connector.local.kafka.cluster import LocalKafka
 from connector.telemetry.log_events import LogEvent
+from tests.integration.clients import started
 from tests.integration.stage import Stage, endless_lease, until
 
 if TYPE_CHECKING:
@@ -316,8 +317,7 @@ async def test_brokers_that_are_away_are_waited_for_calmly(
         await stage.create(partitions=2)
         working = await stage.worker()
         producer = clients.producer(stage.settings(), endless_lease(), max_batch_size=100_000)
-        await producer.start()
-        stage.stack.push_async_callback(producer.stop)
+        await stage.stack.enter_async_context(started(producer))
         consumer = repairs.client(working.consumer)
         partitions = [TopicPartition(stage.topic, number) for number in (0, 1)]
         leaderless = next(tp for tp in partitions if consumer.cluster.leader_for_partition(tp) == 0)

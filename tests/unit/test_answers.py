@@ -178,7 +178,7 @@ class Answering(RuleBasedStateMachine):
 
 
 TestAnswering = Answering.TestCase
-TestAnswering.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestAnswering.settings = settings(max_examples=150, stateful_step_count=50)
 
 
 def test_a_replaced_answer_is_not_taken_back_in_the_place_of_the_other() -> None:

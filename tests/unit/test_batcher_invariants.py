@@ -40,21 +40,21 @@ def owners(draw: st.DrawFn) -> SimulatedOwner:
     return SimulatedOwner(policy, draw(st.integers(1, 8)), specs, random)
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(owners())
 def test_every_event_leaves_exactly_once_in_order_and_within_all_bounds(owner: SimulatedOwner) -> None:
     owner.run()
     owner.check_that_nothing_is_left()
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(owners())
 def test_probes_change_none_of_that(owner: SimulatedOwner) -> None:
     owner.run(probe=True)
     owner.check_that_nothing_is_left()
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(owners(), st.integers(0, 40))
 def test_a_drain_calls_what_stands_before_answered_events_and_nothing_else(owner: SimulatedOwner, steps: int) -> None:
     for _ in range(steps):

@@ -79,7 +79,7 @@ def bound(n: int, k: int) -> int:
     return 2 * k * ceil(log2(n)) + k + 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(endpoints(st.just(10_000)))
 def test_it_finds_exactly_the_bad_events_within_the_logarithmic_bound(endpoint: Endpoint) -> None:
     endpoint.serve()
@@ -88,7 +88,7 @@ def test_it_finds_exactly_the_bad_events_within_the_logarithmic_bound(endpoint: 
     assert len(endpoint.calls) <= bound(len(endpoint.events), len(endpoint.bad))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(endpoints(st.integers(0, 30)))
 def test_with_few_calls_it_still_finds_exactly_the_bad_events_and_keeps_to_them(endpoint: Endpoint) -> None:
     endpoint.serve()
@@ -99,7 +99,7 @@ def test_with_few_calls_it_still_finds_exactly_the_bad_events_and_keeps_to_them(
     assert sum(len(part) > 1 for part in parts) <= endpoint.max_calls
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(endpoints(st.sampled_from([0, 5, 10_000])))
 def test_the_outcomes_of_a_lane_come_in_order_whatever_order_calls_end_in(endpoint: Endpoint) -> None:
     endpoint.serve()
@@ -111,7 +111,7 @@ def test_the_outcomes_of_a_lane_come_in_order_whatever_order_calls_end_in(endpoi
         assert offsets == sorted(offsets)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))))
 @example((256, 255))
 def test_one_bad_event_costs_two_calls_for_each_halving(case: tuple[int, int]) -> None:

@@ -224,7 +224,7 @@ def good(request: Mapping[str, Any]) -> Row:
     return Row(b"good", value, [], EPOCH * 1000, 0)
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(sections=SETTINGS, rows=st.lists(ROWS, max_size=12), replies=st.lists(REPLIES, max_size=12))
 @example(
     sections={"request": {"format": "raw"}},

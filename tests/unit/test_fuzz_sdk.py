@@ -119,7 +119,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         runner.run(serve.__aexit__(None, None, None))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     status=st.sampled_from([200, 204, 301, 307, 400, 403, 413, 424, 429, 500, 503, 530, 999]),
     body=BODIES,

@@ -119,7 +119,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("settings") / "connector.yaml"
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(text=TEXTS, environment=ENVIRONMENTS)
 @example(text="", environment={"CONNECTOR_KAFKA__SECURITY__KEY_PASSWORD_FILE": "\udcff"})
 @example(text="", environment={"CONNECTOR_KAFKA__SECURITY__PASSWORD_FILE": "\x1e\r"})
@@ -161,7 +161,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(path=st.sampled_from(sorted(fields())), value=VALUES)
 def test_any_value_of_any_key_is_settings_or_sentences_that_begin_with_the_key(
     path: tuple[str, ...], value: Any

@@ -59,7 +59,10 @@ Answer = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[Server]:
+    handling: set[asyncio.Task[None] | None] = set()
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handling.add(asyncio.current_task())
         try:
             while line := (await reader.readline()).decode("latin-1").strip():
                 headers = {}
@@ -70,9 +73,10 @@ async def serving(answer: Answer) -> AsyncIterator[Server]:
                 server.requests.append(request)
                 await server.answer(request, writer)
                 await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            handling.discard(asyncio.current_task())
             server.gone.set()
             writer.close()
 
@@ -80,6 +84,12 @@ async def serving(answer: Answer) -> AsyncIterator[Server]:
     server = Server(listener.sockets[0].getsockname()[1], answer)
     async with listener:
         yield server
+    for task in handling:
+        if task is not None:
+            task.cancel()
+    # It sleeps, or waits for a client that went away.
+    while handling:
+        await asyncio.sleep(0)
 
 
 def reply(status: int, body: bytes, *headers: str, length: int | None = None) -> Answer:

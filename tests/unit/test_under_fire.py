@@ -109,7 +109,7 @@ async def test_poison_in_every_batch_lets_every_good_event_through_within_the_bo
     fault: str | None, size: int
 ) -> None:
     dice = Random(size)
-    batches = 1000 // size
+    batches = 500 // size
     with simulated():
         script = UnderFire(dice, *([FAULTS[fault]] if fault else []))
         bench = Bench(script, batch={"max_events": size, "linger": "1s"})
