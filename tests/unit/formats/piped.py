@@ -22,13 +22,6 @@ def _separator(written: str) -> str | None:
     return None if len(written) == 1 and written.isprintable() and written.isascii() else "must be one ASCII character"
 
 
-<<<<<<< HEAD
-def _positive(number: int) -> str | None:
-    return None if number > 0 else "must be above 0"
-
-
-=======
->>>>>>> wt-formats
 @dataclass(frozen=True, slots=True)
 class Sent:
     """Which rows a body has: how many, and for each payload, which."""
@@ -50,11 +43,7 @@ class Piped:
         evidence: int = option(
             "How many different numbers of rows must have been answered with blanks before that is believed.",
             default=2,
-<<<<<<< HEAD
-            check=_positive,
-=======
             at_least=1,
->>>>>>> wt-formats
         )
 
     name = "piped"

@@ -111,11 +111,7 @@ def test_options_of_a_format_that_is_not_chosen_are_refused() -> None:
     [
         ({"separator": ";;"}, "request.piped.separator: must be one ASCII character, not ';;'"),
         ({"separator": 1}, "request.piped.separator: must be text, not 1; put it in quotes"),
-<<<<<<< HEAD
-        ({"evidence": 0}, "request.piped.evidence: must be above 0, not 0"),
-=======
         ({"evidence": 0}, "request.piped.evidence: must be at least 1, not 0"),
->>>>>>> wt-formats
         ({"evidence": 1.5}, "request.piped.evidence: must be a whole number, not 1.5"),
         ({"evidence": True}, "request.piped.evidence: must be a number, not true"),
         ({"distinct": "perhaps"}, "request.piped.distinct: must be true or false, not 'perhaps'"),
