@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import aioboto3
 import aiohttp
 from aiobotocore.session import AioSession, get_session
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -34,6 +33,7 @@ from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from connector.core.calls.call import Failure, Response, Transport
+from connector.endpoint.http_session import ClientConfig
 from connector.errors import StartupError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class SdkInvoker:
         core = _core()
         self._region = region or _default_region(core)
         self._url = url
-        self._config = Config(
+        self._config = ClientConfig(
             # Attempts are counted once, by the pipeline.
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=max_in_flight,
@@ -105,6 +105,8 @@ class SdkInvoker:
     async def _open(self) -> None:
         core = _core()
         core.register_component("data_loader", self._loader)
+        # For the clients that the SDK makes for itself, of STS and SSO.
+        core.set_default_client_config(ClientConfig())
         session = aioboto3.Session(botocore_session=core, region_name=self._region)
         opened = contextlib.AsyncExitStack()
         self._client = await opened.enter_async_context(
