@@ -15,24 +15,21 @@ from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
-    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
     ParamValidationError,
-    PartialCredentialsError,
     ProxyConnectionError,
     ReadTimeoutError,
     ResponseStreamingError,
     SSLError,
-    TokenRetrievalError,
-    UnauthorizedSSOTokenError,
 )
 from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from connector.core.calls.call import Failure, Response, Transport
+from connector.endpoint import credentials
+from connector.endpoint.credentials import Credentials
 from connector.endpoint.http_session import ClientConfig
 from connector.errors import StartupError
 
@@ -41,11 +38,7 @@ if TYPE_CHECKING:
 
 _TRANSPORTS: tuple[tuple[tuple[type[BaseException], ...], Transport], ...] = (
     ((ReadTimeoutError, TimeoutError), Transport.READ_TIMEOUT),
-    (
-        (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError),
-        Transport.NO_CREDENTIALS,
-    ),
-    ((UnauthorizedSSOTokenError,), Transport.NO_CREDENTIALS),
+    (credentials.ERRORS, Transport.NO_CREDENTIALS),
     (
         (EndpointConnectionError, ConnectTimeoutError, SSLError, ProxyConnectionError, aiohttp.ClientConnectorError),
         Transport.CONNECT,
@@ -55,6 +48,8 @@ _TRANSPORTS: tuple[tuple[tuple[type[BaseException], ...], Transport], ...] = (
 )
 """How the SDK's exceptions say that the transport failed; the first that fits counts."""
 
+_OPERATION = "InvokeEndpoint"
+"""What a call's own errors come from; the SDK may renew credentials in the middle of it."""
 _RENEWAL_INTERVAL = 5.0
 """Seconds between two readings of the credentials, however many calls are refused."""
 
@@ -91,6 +86,7 @@ class SdkInvoker:
         # Every client has a session of its own; shared, what they read of the SDK's data is read and kept once.
         self._loader = create_loader()
         self._client: Any = None
+        self._credentials: Credentials | None = None
         self._clientless = "the client was not started"
         self._renewed = time.monotonic()
         self._renewing = asyncio.Lock()
@@ -99,8 +95,8 @@ class SdkInvoker:
         """Make a client; where the SDK finds no usable credentials, calls fail until a renewal finds some."""
         try:
             await self._open()
-        except (BotoCoreError, StartupError) as error:
-            self._clientless = str(error)
+        except Exception as error:  # noqa: BLE001 - the chain of credentials raises what it likes
+            self._clientless = credentials.explain(error)
 
     async def _open(self) -> None:
         core = _core()
@@ -112,12 +108,15 @@ class SdkInvoker:
         self._client = await opened.enter_async_context(
             session.client("sagemaker-runtime", endpoint_url=self._url, config=self._config)
         )
+        self._credentials = Credentials(core)
         self._clients.append((time.monotonic(), opened))
 
     async def invoke(self, call: Call) -> Reply:
         """Make one call; every exception of the SDK becomes a Failure."""
-        if self._client is None:
-            return Failure(transport=Transport.NO_CREDENTIALS, message=self._clientless, body_size=len(call.body))
+        size = len(call.body)
+        problem = self._clientless if self._credentials is None else await self._credentials.problem()
+        if problem is not None:
+            return Failure(transport=Transport.NO_CREDENTIALS, message=problem, body_size=size)
         arguments = {"ContentType": call.content_type, "Accept": call.accept, **dict(call.route.members)}
         try:
             async with asyncio.timeout(self._limit):
@@ -127,11 +126,13 @@ class SdkInvoker:
                 async with answer["Body"] as stream:
                     body = await stream.read()
         except ClientError as error:
-            return _refusal(error, len(call.body))
+            if error.operation_name != _OPERATION:
+                return Failure(transport=Transport.NO_CREDENTIALS, message=credentials.explain(error), body_size=size)
+            return _refusal(error, size)
         except ParamValidationError as error:
-            return Failure(code="ValidationException", status=400, message=str(error), body_size=len(call.body))
+            return Failure(code="ValidationException", status=400, message=str(error), body_size=size)
         except Exception as error:  # noqa: BLE001 - whatever else the SDK raises, the events are not to blame
-            return _transport_failure(error, len(call.body))
+            return _transport_failure(error, size)
         return Response(
             body,
             content_type=answer.get("ContentType"),
