@@ -39,12 +39,19 @@ class HttpSession(AIOHTTPSession):
             client = aiohttp.ClientSession(
                 connector=self._create_connector(proxy_url),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=self._timeout,
+                timeout=_with_lookup(self._timeout),
                 skip_auto_headers={"Content-Type"},
                 auto_decompress=False,
             )
             session = self._sessions[proxy_url] = _WithoutRedirects(await self._exit_stack.enter_async_context(client))
         return session
+
+
+def _with_lookup(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout:
+    """The same limits, with the one of connecting for the look-up of the name too: a name server can hang as well."""
+    return aiohttp.ClientTimeout(
+        connect=timeout.sock_connect, sock_connect=timeout.sock_connect, sock_read=timeout.sock_read
+    )
 
 
 class _WithoutRedirects:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import aioboto3
 import aiohttp
-from aiobotocore.session import AioSession, get_session
+from aiobotocore.session import get_session
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -28,10 +27,9 @@ from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from connector.core.calls.call import Failure, Response, Transport
-from connector.endpoint import credentials
+from connector.endpoint import credentials, surroundings
 from connector.endpoint.credentials import Credentials
 from connector.endpoint.http_session import ClientConfig
-from connector.errors import StartupError
 
 if TYPE_CHECKING:
     from connector.core.calls.call import Call, Reply
@@ -57,7 +55,7 @@ _RENEWAL_INTERVAL = 5.0
 class SdkInvoker:
     """Makes calls through the AWS SDK; credentials and region come from its own chain.
 
-    Raises StartupError when there is no region, or the SDK's own configuration is broken.
+    Raises SettingsError when the surroundings are such that no call could work (`surroundings`).
     """
 
     def __init__(
@@ -69,8 +67,9 @@ class SdkInvoker:
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
-        core = _core()
-        self._region = region or _default_region(core)
+        core = get_session()
+        surroundings.check(core, region=region, url=url)
+        self._region = surroundings.region_of(core, region)
         self._url = url
         self._config = ClientConfig(
             # Attempts are counted once, by the pipeline.
@@ -99,7 +98,7 @@ class SdkInvoker:
             self._clientless = credentials.explain(error)
 
     async def _open(self) -> None:
-        core = _core()
+        core = get_session()
         core.register_component("data_loader", self._loader)
         # For the clients that the SDK makes for itself, of STS and SSO.
         core.set_default_client_config(ClientConfig())
@@ -158,23 +157,6 @@ class SdkInvoker:
             await self._clients.pop()[1].aclose()
 
 
-def _core() -> AioSession:
-    """A session of the SDK's core; raises StartupError when the SDK's configuration cannot be read."""
-    core = get_session()
-    try:
-        core.get_scoped_config()
-    except BotoCoreError as error:
-        raise StartupError(f"the AWS SDK cannot start: {error}") from None
-    return core
-
-
-def _default_region(core: AioSession) -> str:
-    region = core.get_config_variable("region")
-    if region is None:
-        raise StartupError("no AWS region is known: set endpoint.region, or AWS_DEFAULT_REGION in the environment")
-    return str(region)
-
-
 def _refusal(error: ClientError, size: int) -> Failure:
     """The service's error, with ModelError's own members."""
     response: Any = error.response
@@ -205,12 +187,25 @@ def _status(member: object) -> int | None:
 
 
 def _transport_failure(error: Exception, size: int) -> Failure:
+    if isinstance(error, ProxyConnectionError) and (refusal := _refusal_of(error)) is not None:
+        return refusal
     if isinstance(error, EndpointConnectionError) and not _never_connected(error):
         return Failure(transport=Transport.RESET, message=str(error), body_size=size)
     for types, transport in _TRANSPORTS:
         if isinstance(error, types):
             return Failure(transport=transport, message=str(error) or type(error).__name__, body_size=size)
     return Failure(transport=Transport.RESET, message=f"{type(error).__name__}: {error}", body_size=size)
+
+
+def _refusal_of(error: ProxyConnectionError) -> Failure | None:
+    """What a proxy answered that was reached, and would not connect us; None when it was not reached."""
+    cause = error.kwargs.get("error")
+    if not isinstance(cause, aiohttp.ClientHttpProxyError):
+        return None
+    message = f"the proxy {error.kwargs.get('proxy_url')} answered {cause.status} {cause.message}"
+    # Nothing was sent; only that we may not use it is more than a proxy that cannot do it at present.
+    denied = cause.status in (401, 403, 407)
+    return Failure(status=cause.status, message=message, transport=None if denied else Transport.CONNECT)
 
 
 def _never_connected(error: EndpointConnectionError) -> bool:

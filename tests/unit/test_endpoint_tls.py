@@ -15,7 +15,9 @@ import pytest
 from botocore.loaders import create_loader
 
 from connector.core.calls.call import Call, Failure, Reply, Response
+from connector.core.calls.outcome import Kind, decide
 from connector.core.event import Route
+from connector.core.reason import Reason
 from connector.endpoint import sdk
 from connector.endpoint.sdk import SdkInvoker
 from tests.certificates import Authority
@@ -199,6 +201,31 @@ async def test_a_proxy_gets_its_user_and_password_and_shows_neither(
             reply = await ask(server.url)
     assert isinstance(reply, Failure)
     assert PASSWORD not in repr(reply)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        ("403 Forbidden", Kind.HALT, Reason.ACCESS_DENIED),
+        ("407 Proxy Authentication Required", Kind.HALT, Reason.ACCESS_DENIED),
+        ("404 Not Found", Kind.RETRY, Reason.SERVICE_UNAVAILABLE),
+        ("502 Bad Gateway", Kind.RETRY, Reason.SERVICE_UNAVAILABLE),
+        ("503 Service Unavailable", Kind.RETRY, Reason.SERVICE_UNAVAILABLE),
+    ],
+)
+async def test_a_proxys_refusal_keeps_its_status_in_the_sentence_and_blames_no_event(
+    monkeypatch: pytest.MonkeyPatch, status: str, kind: Kind, reason: Reason
+) -> None:
+    refusal = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+    async with proxying(refusal) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.proxy(f"me:{PASSWORD}@"))
+        reply = await ask("https://runtime.example.com")
+    assert isinstance(reply, Failure)
+    outcome = decide(reply, rows=1, attempts={}, succeeded_meanwhile=True, from_headers=True, dead_letter_timeouts=True)
+    assert (outcome.kind, outcome.reason) == (kind, reason)
+    assert f"answered {status}" in outcome.message
+    assert f"127.0.0.1:{proxy.port}" in outcome.message
+    assert PASSWORD not in outcome.message
 
 
 async def test_sts_is_trusted_no_more_than_the_endpoint(
