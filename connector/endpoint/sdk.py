@@ -9,43 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 import aioboto3
 import aiohttp
-from aiobotocore.session import AioSession, get_session
-from botocore.config import Config
+from aiobotocore.session import get_session
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
-    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
     ParamValidationError,
-    PartialCredentialsError,
     ProxyConnectionError,
     ReadTimeoutError,
     ResponseStreamingError,
     SSLError,
-    TokenRetrievalError,
-    UnauthorizedSSOTokenError,
 )
 from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from connector.core.calls.call import Failure, Response, Transport
-from connector.errors import StartupError
+from connector.endpoint import credentials, surroundings
+from connector.endpoint.credentials import Credentials
+from connector.endpoint.http_session import ClientConfig
 
 if TYPE_CHECKING:
     from connector.core.calls.call import Call, Reply
 
 _TRANSPORTS: tuple[tuple[tuple[type[BaseException], ...], Transport], ...] = (
     ((ReadTimeoutError, TimeoutError), Transport.READ_TIMEOUT),
-    (
-        (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError),
-        Transport.NO_CREDENTIALS,
-    ),
-    ((UnauthorizedSSOTokenError,), Transport.NO_CREDENTIALS),
+    (credentials.ERRORS, Transport.NO_CREDENTIALS),
     (
         (EndpointConnectionError, ConnectTimeoutError, SSLError, ProxyConnectionError, aiohttp.ClientConnectorError),
         Transport.CONNECT,
@@ -55,6 +46,8 @@ _TRANSPORTS: tuple[tuple[tuple[type[BaseException], ...], Transport], ...] = (
 )
 """How the SDK's exceptions say that the transport failed; the first that fits counts."""
 
+_OPERATION = "InvokeEndpoint"
+"""What a call's own errors come from; the SDK may renew credentials in the middle of it."""
 _RENEWAL_INTERVAL = 5.0
 """Seconds between two readings of the credentials, however many calls are refused."""
 
@@ -62,7 +55,7 @@ _RENEWAL_INTERVAL = 5.0
 class SdkInvoker:
     """Makes calls through the AWS SDK; credentials and region come from its own chain.
 
-    Raises StartupError when there is no region, or the SDK's own configuration is broken.
+    Raises SettingsError when the surroundings are such that no call could work (`surroundings`).
     """
 
     def __init__(
@@ -74,10 +67,11 @@ class SdkInvoker:
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
-        core = _core()
-        self._region = region or _default_region(core)
+        core = get_session()
+        surroundings.check(core, region=region, url=url)
+        self._region = surroundings.region_of(core, region)
         self._url = url
-        self._config = Config(
+        self._config = ClientConfig(
             # Attempts are counted once, by the pipeline.
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=max_in_flight,
@@ -91,6 +85,7 @@ class SdkInvoker:
         # Every client has a session of its own; shared, what they read of the SDK's data is read and kept once.
         self._loader = create_loader()
         self._client: Any = None
+        self._credentials: Credentials | None = None
         self._clientless = "the client was not started"
         self._renewed = time.monotonic()
         self._renewing = asyncio.Lock()
@@ -99,23 +94,28 @@ class SdkInvoker:
         """Make a client; where the SDK finds no usable credentials, calls fail until a renewal finds some."""
         try:
             await self._open()
-        except (BotoCoreError, StartupError) as error:
-            self._clientless = str(error)
+        except Exception as error:  # noqa: BLE001 - the chain of credentials raises what it likes
+            self._clientless = credentials.explain(error)
 
     async def _open(self) -> None:
-        core = _core()
+        core = get_session()
         core.register_component("data_loader", self._loader)
+        # For the clients that the SDK makes for itself, of STS and SSO.
+        core.set_default_client_config(ClientConfig())
         session = aioboto3.Session(botocore_session=core, region_name=self._region)
         opened = contextlib.AsyncExitStack()
         self._client = await opened.enter_async_context(
             session.client("sagemaker-runtime", endpoint_url=self._url, config=self._config)
         )
+        self._credentials = Credentials(core)
         self._clients.append((time.monotonic(), opened))
 
     async def invoke(self, call: Call) -> Reply:
         """Make one call; every exception of the SDK becomes a Failure."""
-        if self._client is None:
-            return Failure(transport=Transport.NO_CREDENTIALS, message=self._clientless, body_size=len(call.body))
+        size = len(call.body)
+        problem = self._clientless if self._credentials is None else await self._credentials.problem()
+        if problem is not None:
+            return Failure(transport=Transport.NO_CREDENTIALS, message=problem, body_size=size)
         arguments = {"ContentType": call.content_type, "Accept": call.accept, **dict(call.route.members)}
         try:
             async with asyncio.timeout(self._limit):
@@ -125,11 +125,13 @@ class SdkInvoker:
                 async with answer["Body"] as stream:
                     body = await stream.read()
         except ClientError as error:
-            return _refusal(error, len(call.body))
+            if error.operation_name != _OPERATION:
+                return Failure(transport=Transport.NO_CREDENTIALS, message=credentials.explain(error), body_size=size)
+            return _refusal(error, size)
         except ParamValidationError as error:
-            return Failure(code="ValidationException", status=400, message=str(error), body_size=len(call.body))
+            return Failure(code="ValidationException", status=400, message=str(error), body_size=size)
         except Exception as error:  # noqa: BLE001 - whatever else the SDK raises, the events are not to blame
-            return _transport_failure(error, len(call.body))
+            return _transport_failure(error, size)
         return Response(
             body,
             content_type=answer.get("ContentType"),
@@ -153,23 +155,6 @@ class SdkInvoker:
         """Close the connections."""
         while self._clients:
             await self._clients.pop()[1].aclose()
-
-
-def _core() -> AioSession:
-    """A session of the SDK's core; raises StartupError when the SDK's configuration cannot be read."""
-    core = get_session()
-    try:
-        core.get_scoped_config()
-    except BotoCoreError as error:
-        raise StartupError(f"the AWS SDK cannot start: {error}") from None
-    return core
-
-
-def _default_region(core: AioSession) -> str:
-    region = core.get_config_variable("region")
-    if region is None:
-        raise StartupError("no AWS region is known: set endpoint.region, or AWS_DEFAULT_REGION in the environment")
-    return str(region)
 
 
 def _refusal(error: ClientError, size: int) -> Failure:
@@ -202,12 +187,25 @@ def _status(member: object) -> int | None:
 
 
 def _transport_failure(error: Exception, size: int) -> Failure:
+    if isinstance(error, ProxyConnectionError) and (refusal := _refusal_of(error)) is not None:
+        return refusal
     if isinstance(error, EndpointConnectionError) and not _never_connected(error):
         return Failure(transport=Transport.RESET, message=str(error), body_size=size)
     for types, transport in _TRANSPORTS:
         if isinstance(error, types):
             return Failure(transport=transport, message=str(error) or type(error).__name__, body_size=size)
     return Failure(transport=Transport.RESET, message=f"{type(error).__name__}: {error}", body_size=size)
+
+
+def _refusal_of(error: ProxyConnectionError) -> Failure | None:
+    """What a proxy answered that was reached, and would not connect us; None when it was not reached."""
+    cause = error.kwargs.get("error")
+    if not isinstance(cause, aiohttp.ClientHttpProxyError):
+        return None
+    message = f"the proxy {error.kwargs.get('proxy_url')} answered {cause.status} {cause.message}"
+    # Nothing was sent; only that we may not use it is more than a proxy that cannot do it at present.
+    denied = cause.status in (401, 403, 407)
+    return Failure(status=cause.status, message=message, transport=None if denied else Transport.CONNECT)
 
 
 def _never_connected(error: EndpointConnectionError) -> bool:

@@ -365,7 +365,7 @@ class Pipeline:
             self._batcher.split(batch)
         elif outcome.kind is Kind.HALT:
             self._batcher.retry(batch, now)
-            if outcome.reason is Reason.ACCESS_DENIED:
+            if outcome.reason in (Reason.ACCESS_DENIED, Reason.CREDENTIALS):
                 self._renew_credentials()  # that there are better ones may be how it is mended
             if self._gate.halt.begin(outcome.reason.value, outcome.message, now):
                 self._log.error(LogEvent.HALTED, reason=outcome.reason.value, problem=outcome.message)

@@ -175,7 +175,7 @@ ALWAYS: list[tuple[Failure, Reason, Kind, Kind]] = [
         (service(code, status), Reason.ACCESS_DENIED, HALT, HALT)
         for code, status in (("AccessDenied", 403), ("AccessDeniedException", 400), (None, 403))
     ],
-    (transport(Transport.NO_CREDENTIALS), Reason.ACCESS_DENIED, HALT, HALT),
+    (transport(Transport.NO_CREDENTIALS), Reason.CREDENTIALS, HALT, HALT),
     # A redirect: the address is not the runtime API's
     (service(None, 301), Reason.MISCONFIGURED, HALT, HALT),
 ]

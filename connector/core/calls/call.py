@@ -43,7 +43,7 @@ class Transport(Enum):
     READ_TIMEOUT = "read_timeout"
     """No answer within `endpoint.read_timeout`."""
     NO_CREDENTIALS = "no_credentials"
-    """The SDK's chain found no credentials, so nothing was signed or sent."""
+    """The SDK's chain found no credentials, or none that can be used, so nothing was signed or sent."""
 
 
 @dataclass(frozen=True, slots=True)
