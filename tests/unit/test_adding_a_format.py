@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTEST = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
+PYTEST = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "--basetemp=temporary"]
 
 
 def python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -52,7 +52,7 @@ class Aws:
                 else:
                     self.asked += 1
                     if self.sts is None:
-                        await asyncio.sleep(60)
+                        await reader.read()  # until whoever asked gives up
                         return
                     status, body = self.sts
                     kind = "application/json" if body.startswith("{") else "text/xml"
