@@ -16,6 +16,7 @@ from connector.kafka.sink.transactions import Transactions
 from connector.kafka.source.source import Source
 from connector.telemetry.log_events import LogEvent
 from connector.telemetry.metrics import Metrics
+from connector.telemetry.problems import Problem, Problems
 from connector.worker.pipeline import Pipeline
 from connector.worker.supervised import Supervised
 
@@ -39,6 +40,8 @@ class Connector(Supervised):
     def __init__(self, settings: Settings, **options: Any) -> None:
         self.settings = settings
         self.metrics = Metrics(time.monotonic)
+        self.problems = Problems()
+        self.problems.set(Problem.STARTING)
         self._log = structlog.get_logger("connector")
         endpoint, concurrency = settings.endpoint, settings.concurrency
         self.invoker = SdkInvoker(
@@ -49,29 +52,29 @@ class Connector(Supervised):
             read_timeout=endpoint.read_timeout,
         )
         self.limiter = FixedLimiter(concurrency.max_in_flight, concurrency.max_bytes)
-        self.pipeline = Pipeline(settings, self.invoker, self.limiter, self.metrics)
+        self.pipeline = Pipeline(settings, self.invoker, self.limiter, self.metrics, self.problems)
         self.source: Source | None = None
         self.sink: Sink | Transactions | None = None
-        self.stopping = False
-        """Whether it drains: said by `on_stop`, at its very beginning, and by nobody else."""
         super().__init__(**options)
 
     async def on_start(self) -> None:
         """Begin to work; what Kafka or the endpoint are not ready for is retried by the parts themselves."""
         settings = self.settings
         await self.invoker.start()
-        self.source = Source(settings, self.metrics)
+        self.source = Source(settings, self.metrics, self.problems)
         transactions = None
         if settings.kafka.delivery == "exactly_once":
             self.sink = transactions = Transactions(
-                settings, self.source.lease, self.metrics, self.pipeline, self.source
+                settings, self.source.membership, self.metrics, self.problems, self.pipeline
             )
         else:
-            self.sink = Sink(settings, self.source.lease, self.metrics.publishing, self.pipeline)
+            lease = self.source.membership.lease
+            self.sink = Sink(settings, lease, self.metrics.publishing, self.problems, self.pipeline)
         self.source.attach(self.pipeline, transactions)
         self.pipeline.attach(self.sink, self.source.gate)
         self._watch_numbers(self.source)
         self.supervise(self._run(self.source, self.sink))
+        self.problems.clear(Problem.STARTING)
 
     async def _run(self, source: Source, sink: Sink | Transactions) -> None:
         topics = await source.find_topics()
@@ -84,7 +87,7 @@ class Connector(Supervised):
 
     async def on_stop(self) -> None:
         """Drain within `shutdown.drain`."""
-        self.stopping = True
+        self.problems.set(Problem.STOPPING)
         end = time.monotonic() + self.settings.shutdown.drain
         self._log.info(LogEvent.STOPPING)
         if self.source is not None:

@@ -33,6 +33,7 @@ from connector.core.routes.router import Router
 from connector.errors import MalformedResponse
 from connector.telemetry import log
 from connector.telemetry.log_events import LogEvent
+from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
     from connector.core.answers.outgoing import Outgoing
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from connector.endpoint.invoker import Invoker
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
+    from connector.telemetry.problems import Problems
 
 _ROUTES_COUNTED = 4096
 """Routes whose successes are remembered; headers can make any number."""
@@ -79,11 +81,14 @@ class Destination(Protocol):
 class Pipeline:
     """Batches delivered events, calls the endpoint, and hands results and dead letters to the sink."""
 
-    def __init__(self, settings: Settings, invoker: Invoker, limiter: Limiter, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, invoker: Invoker, limiter: Limiter, metrics: Metrics, problems: Problems
+    ) -> None:
         self._settings = settings
         self._invoker = invoker
         self._limiter = limiter
         self._metrics = metrics
+        self._problems = problems
         self._log = structlog.get_logger("connector.pipeline")
         batch, self._format = settings.batch, format_named(settings.request.format)
         fmt = self._format
@@ -131,11 +136,6 @@ class Pipeline:
         if self._draining:
             return False
         return not self._gate.closed or (not self._calls and self._batcher.empty)
-
-    @property
-    def problem(self) -> str | None:
-        """Why consuming is stopped, in a sentence; None while it is not."""
-        return self._gate.problem
 
     def state(self) -> dict[str, object]:
         """What it is doing, for a person who must find out why nothing moves."""
@@ -282,6 +282,7 @@ class Pipeline:
         self._metrics.calls.labels(outcome.kind.value, outcome.reason.value).inc()
         probe = self._gate.is_probe(batch)
         opened = self._gate.concluded(batch, outcome, now)
+        self._say_why()
         if outcome.kind is Kind.OK and isinstance(reply, Response):
             self._publish(batch, call, reply, predictions, now)
         elif outcome.kind is Kind.DEAD_LETTER:
@@ -356,6 +357,7 @@ class Pipeline:
                 self._renew_credentials()  # that there are better ones may be how it is mended
             if self._gate.halt.begin(outcome.reason.value, outcome.message, now):
                 self._log.error(LogEvent.HALTED, reason=outcome.reason.value, problem=outcome.message)
+            self._say_why()
             self._room()
         else:
             self._retry(batch, outcome)
@@ -440,6 +442,7 @@ class Pipeline:
     def _tripped(self, just_now: bool) -> None:
         if just_now:
             self._log.error(LogEvent.GUARD_TRIPPED, problem=self._gate.guard.hint)
+            self._say_why()
             self._room()
 
     def published(self, results: list[Outgoing]) -> None:
@@ -512,6 +515,18 @@ class Pipeline:
         self._held.clear()
         self._destination.discard()
         self._draining = False
+
+    def _say_why(self) -> None:
+        """Say why consuming is stopped, or that it is not."""
+        halt, guard = self._gate.halt, self._gate.guard
+        if halt.halted:
+            self._problems.set(Problem.HALTED, reason=halt.reason, message=halt.message)
+        else:
+            self._problems.clear(Problem.HALTED)
+        if guard.tripped:
+            self._problems.set(Problem.GUARDED, hint=guard.hint)
+        else:
+            self._problems.clear(Problem.GUARDED)
 
     def _say(self, batch: Batch, outcome: Outcome, now: float) -> None:
         """Log what a call that is made again came to, but the same thing only now and then."""

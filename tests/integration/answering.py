@@ -89,7 +89,7 @@ class Answering(Working):
         super().__init__(settings)
         self.recorder = self.upstream = Upstream()
         self.transactions = self.upstream.sink = Transactions(
-            settings, self.source.lease, self.metrics, self.upstream, self.source
+            settings, self.source.membership, self.metrics, self.problems, self.upstream
         )
         self.source.attach(self.upstream, self.transactions)
         self._closer = asyncio.create_task(self.transactions.run())

@@ -23,6 +23,7 @@ from connector.kafka.sink.output_topic import OutputTopic
 from connector.kafka.source.source import Source
 from connector.settings import Settings, parse
 from connector.telemetry.metrics import Metrics, Stopwatch
+from connector.telemetry.problems import Problem, Problems
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -79,8 +80,14 @@ def make_outbox(
         acknowledged=acknowledged,
         lease=lease,
         busy=Stopwatch(),
+        problems=Problems(),
         log=structlog.get_logger("test"),
     )
+
+
+def said(problems: Problems, problem: Problem) -> str | None:
+    """What is said of a problem; None while it does not hold."""
+    return next((held.sentence for held in problems.held if held.problem is problem), None)
 
 
 async def committed_is(stage: Stage, offset: int | None, partition: int = 0) -> bool:
@@ -151,7 +158,8 @@ class Working:
     def __init__(self, settings: Settings) -> None:
         self.recorder = Recorder()
         self.metrics = Metrics(time.monotonic)
-        self.source = Source(settings, self.metrics)
+        self.problems = Problems()
+        self.source = Source(settings, self.metrics, self.problems)
         self.source.attach(self.recorder)
         self._task = asyncio.create_task(self.source.run())
 
@@ -170,6 +178,17 @@ class Working:
     def partitions(self) -> set[int]:
         """The partitions that have a position."""
         return {ledger.partition for ledger in self.source.epochs.ledgers.values() if not ledger.positioning}
+
+    @property
+    def problem(self) -> str | None:
+        """The gravest problem, in a sentence; None while all is well."""
+        gravest = self.problems.gravest
+        return None if gravest is None else gravest.sentence
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given it an assignment."""
+        return not self.problems.holds(Problem.NOT_JOINED)
 
     def count(self, name: str) -> float:
         """The value of a counter."""
@@ -308,6 +327,6 @@ class Stage:
     async def worker(self, settings: Settings | None = None) -> Working:
         """Start a source, and wait until its partitions have positions."""
         working = self.work(settings)
-        await until(lambda: working.source.joined and working.source.problem is None)
+        await until(lambda: working.problem is None)
         await until(lambda: all(not ledger.positioning for ledger in working.source.epochs.ledgers.values()))
         return working

@@ -61,7 +61,7 @@ async def test_nothing_is_delivered_before_the_position_is_known(
 
     monkeypatch.setattr(Epochs, "begin", begin_epochs)
     working = stage.work()
-    await until(lambda: working.source.joined)
+    await until(lambda: working.joined)
     if not positioning:
         # From the placeholder position: the group stands at 10.
         await until(lambda: working.recorder.offsets() == list(range(20)))
@@ -256,7 +256,7 @@ async def test_a_loop_that_dies_after_an_error_is_noticed_by_the_group(
         raise KafkaError("injected")
 
     monkeypatch.setattr(fetcher, "fetched_records", failing)
-    await until(lambda: raised == 1 and working.source.problem is None)
+    await until(lambda: raised == 1 and working.problem is None)
     await stage.produce(1)
     await until(lambda: working.recorder.offsets() == [0])
     counts = set()
@@ -286,7 +286,7 @@ async def test_offsets_that_cannot_be_read_for_long_cost_no_membership(
         monkeypatch.setattr(Source, "on_partitions_assigned", waiting_for_positions)
     with structlog.testing.capture_logs() as lines:
         working = stage.work(stage.settings(auto_offset_reset="earliest"))
-        await until(lambda: working.source.joined)
+        await until(lambda: working.joined)
         generation = repairs.generation(working.consumer)
         session = working.source._kafka.session_timeout
         assert await stage.members() == 1

@@ -21,6 +21,7 @@ from connector.core.epochs.ledger import Ledger
 from connector.core.event import Event
 from connector.settings.load import parse
 from connector.telemetry.metrics import Metrics
+from connector.telemetry.problems import Problems
 from connector.worker import pipeline as pipeline_module
 from connector.worker.pipeline import Pipeline
 from tests.unit.factories import make_ledger
@@ -212,11 +213,12 @@ class Bench:
         self.settings = parse(sections)
         self.loop = virtual_loop()
         self.metrics = Metrics(self.loop.time)
+        self.problems = Problems()
         concurrency = self.settings.concurrency
         self.limiter = FixedLimiter(concurrency.max_in_flight, concurrency.max_bytes)
         self.events: dict[bytes, Event] = {}
         self.endpoint = Endpoint(script, self.events, self.lane_of, legible=legible)
-        self.pipeline = Pipeline(self.settings, self.endpoint, self.limiter, self.metrics)
+        self.pipeline = Pipeline(self.settings, self.endpoint, self.limiter, self.metrics, self.problems)
         self.results = Topic(self.pipeline.published, acknowledge)
         self.dead_letters = Topic(self.pipeline.buried, acknowledge)
         self.rooms = 0
@@ -284,8 +286,9 @@ class Bench:
         return self.pipeline.consuming
 
     def problem(self) -> str:
-        """Why consuming is stopped; empty while it is not."""
-        return self.pipeline.problem or ""
+        """Why consuming is stopped, name and sentence; empty while it is not."""
+        gravest = self.problems.gravest
+        return "" if gravest is None else f"{gravest.problem}: {gravest.sentence}"
 
     def end_epochs(self) -> None:
         """Drop every ledger, and have its partition read from the first event that is not complete."""

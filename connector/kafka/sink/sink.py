@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from connector.kafka.topics import Topic
     from connector.settings import Settings
     from connector.telemetry.metrics import Stopwatch
+    from connector.telemetry.problems import Problems
 
 
 class Upstream(Protocol):
@@ -52,6 +53,7 @@ class Sink:
         settings: Settings,
         lease: Lease,
         busy: Stopwatch,
+        problems: Problems,
         upstream: Upstream,
     ) -> None:
         kafka, log = settings.kafka, structlog.get_logger("connector.sink")
@@ -62,6 +64,7 @@ class Sink:
             acknowledged=upstream.published,
             lease=lease,
             busy=busy,
+            problems=problems,
             log=log,
         )
         self.dead_letters = Outbox(
@@ -70,6 +73,7 @@ class Sink:
             acknowledged=upstream.buried,
             lease=lease,
             busy=busy,
+            problems=problems,
             log=log,
         )
 
@@ -77,11 +81,6 @@ class Sink:
     def pending(self) -> int:
         """How many results and dead letters the broker has not acknowledged."""
         return self.results.pending + self.dead_letters.pending
-
-    @property
-    def problem(self) -> str | None:
-        """Why nothing can be published at present, in a sentence; None while all is well."""
-        return self.results.problem or self.dead_letters.problem
 
     def learn(self, topics: dict[str, Topic]) -> None:
         """Take the sizes that the topics allow."""
