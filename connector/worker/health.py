@@ -59,12 +59,10 @@ class Health(Supervised):
     def _look_for_the_stuck(self, now: float) -> None:
         """Look for work that does not move although nothing known holds it up."""
         connector, problems, watchdog = self._connector, self._problems, self._watchdog
-        source, pipeline, sink = connector.source, connector.pipeline, connector.sink
-        if source is None or sink is None:
-            return
+        source, pipeline = connector.source, connector.pipeline
         held_up = any(held.problem is not Problem.STUCK for held in problems.held)
         free = connector.limiter.in_flight < connector.limiter.limit
-        work = not held_up and free and source.epochs.owe
+        work = not held_up and free and source.owes
         if watchdog.look(now, work=work, progress=pipeline.progress):
             connector.metrics.stuck.inc()
             self._log.error(
@@ -72,7 +70,7 @@ class Health(Supervised):
                 seconds=watchdog.limit,
                 source=source.state(),
                 pipeline=pipeline.state(),
-                pending=sink.pending,
+                pending=connector.sink.pending,
             )
         if watchdog.stuck:
             problems.set(Problem.STUCK, seconds=watchdog.limit)

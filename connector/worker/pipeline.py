@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from connector.core.calls.limiter import Limiter, Slot
     from connector.core.event import Event, Route
     from connector.endpoint.invoker import Invoker
+    from connector.kafka.sink.protocol import Sink
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
     from connector.telemetry.problems import Problems
@@ -56,26 +57,6 @@ _TOLD = frozenset({"inference-id", "inference-variant"})
 """What a dead letter repeats of a result that was too large; a result holds no header of its event by these names."""
 _CANCEL_LIMIT = 1.0
 """Seconds that cancelled calls are waited for; what they bring later is ignored."""
-
-
-class Destination(Protocol):
-    """What the pipeline needs of the sink behind it."""
-
-    def publish(self, results: list[Outgoing]) -> None:
-        """Queue results, in order; returns at once."""
-        ...
-
-    def bury(self, dead_letters: list[Outgoing]) -> None:
-        """Queue dead letters, in order; returns at once."""
-        ...
-
-    async def flushed(self) -> None:
-        """Wait until everything that can be complete is."""
-        ...
-
-    def discard(self) -> None:
-        """Forget what is queued and not in flight."""
-        ...
 
 
 class Pipeline:
@@ -110,7 +91,7 @@ class Pipeline:
             fmt, as_envelope=settings.result.envelope, event_time=settings.result.timestamp == "event"
         )
         self._gate = Gate(Guard(settings.dead_letter.window, settings.dead_letter.max_ratio), Halt())
-        self._destination: Destination
+        self._sink: Sink
         self._room: Callable[[], None]
         self._calls: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -125,9 +106,9 @@ class Pipeline:
         self._era = 0
         self._quiet_until: dict[tuple[Kind, Reason], float] = {}
 
-    def attach(self, destination: Destination, room: Callable[[], None]) -> None:
+    def attach(self, sink: Sink, room: Callable[[], None]) -> None:
         """Name the sink, and what to call when room was made or consuming stopped or goes on."""
-        self._destination = destination
+        self._sink = sink
         self._room = room
 
     @property
@@ -339,7 +320,7 @@ class Pipeline:
             ledger.bytes += size
             ledger.highest_answered = max(ledger.highest_answered, event.offset)
         self.growth += _GROWTH * (answered / max(1, asked) - self.growth)
-        self._destination.publish(results)
+        self._sink.publish(results)
         self._batcher.answered(batch)
         self._tripped(self._gate.guard.answered(len(events), now))
 
@@ -436,7 +417,7 @@ class Pipeline:
 
     def _let_go(self, letter: Outgoing, line: dict[str, object]) -> None:
         """Publish a dead letter, and log it with these fields."""
-        self._destination.bury([letter])
+        self._sink.bury([letter])
         self._log.warning(LogEvent.DEAD_LETTERED, **line)
 
     def _tripped(self, just_now: bool) -> None:
@@ -493,7 +474,7 @@ class Pipeline:
         await self._cancel_calls()
         try:
             async with asyncio.timeout(max(0.0, published_until - time.monotonic())):
-                await self._destination.flushed()
+                await self._sink.flushed()
         except TimeoutError:
             self._log.warning(LogEvent.DRAIN_INCOMPLETE)
 
@@ -513,7 +494,7 @@ class Pipeline:
         self._batcher.clear()
         self._gate.abandoned(time.monotonic())
         self._held.clear()
-        self._destination.discard()
+        self._sink.discard()
         self._draining = False
 
     def _say_why(self) -> None:

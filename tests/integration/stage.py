@@ -20,7 +20,8 @@ from connector.core.epochs.lease import Lease
 from connector.kafka import clients, repairs
 from connector.kafka.sink.outbox import Outbox
 from connector.kafka.sink.output_topic import OutputTopic
-from connector.kafka.source.source import Source
+from connector.kafka.source.membership import Membership
+from connector.kafka.source.source import KafkaSource
 from connector.settings import Settings, parse
 from connector.telemetry.metrics import Metrics, Stopwatch
 from connector.telemetry.problems import Problem, Problems
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from connector.core.answers.outgoing import Outgoing
     from connector.core.epochs.ledger import Commit
     from connector.core.event import Event
+    from connector.kafka.source.commits import Committer
 
 _LIMITS = {
     "session_timeout": "6s",
@@ -155,13 +157,19 @@ class Gate:
 class Working:
     """A source at work, and the recorder behind it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.recorder = Recorder()
+    def __init__(self, settings: Settings, recorder: Recorder | None = None) -> None:
+        self.recorder = recorder or Recorder()
         self.metrics = Metrics(time.monotonic)
         self.problems = Problems()
-        self.source = Source(settings, self.metrics, self.problems)
-        self.source.attach(self.recorder)
+        self.membership = Membership(settings.kafka, self.problems)
+        self.source = KafkaSource(
+            settings, self.membership, self.metrics, self.problems, self.recorder, self.committer(settings)
+        )
         self._task = asyncio.create_task(self.source.run())
+
+    def committer(self, settings: Settings) -> Committer | None:
+        """What commits in the source's stead."""
+        return None
 
     @property
     def consumer(self) -> AIOKafkaConsumer:

@@ -21,6 +21,7 @@ from connector.core.epochs.ledger import Commit
 from connector.core.epochs.position import PositionPolicy
 from connector.kafka import clients, repairs, topics
 from connector.kafka.source.positions import Positions
+from connector.kafka.topic import Topic
 from connector.telemetry.log_events import LogEvent
 from tests.integration.stage import Gate, Stage, Working, committed_is, until
 
@@ -147,9 +148,9 @@ async def test_a_topic_created_again_before_an_assignment_is_read_from_its_begin
     if not protected:
         describe = topics.describe
 
-        async def without_id(client: Any, names: Iterable[str]) -> dict[str, topics.Topic]:
+        async def without_id(client: Any, names: Iterable[str]) -> dict[str, Topic]:
             found = await describe(client, names)
-            return {name: topics.Topic(name, uuid.UUID(int=1), topic.partitions) for name, topic in found.items()}
+            return {name: Topic(name, uuid.UUID(int=1), topic.partitions) for name, topic in found.items()}
 
         monkeypatch.setattr(topics, "describe", without_id)
     working = await stage.worker(stage.settings(**AFTER_MINUTES))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from tests.integration.conftest import Certificates
 
@@ -230,7 +231,7 @@ async def refused(ours: AtWork, caplog: pytest.LogCaptureFixture, monkeypatch: p
     attempts = 0
     look_up = topics.look_up
 
-    async def counted(*args: Any) -> dict[str, topics.Topic]:
+    async def counted(*args: Any) -> dict[str, Topic]:
         nonlocal attempts
         attempts += 1
         return await look_up(*args)

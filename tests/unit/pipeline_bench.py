@@ -228,7 +228,7 @@ class Bench:
         self.ledgers: dict[int, Ledger] = {}
         self._offsets: Counter[int] = Counter()
 
-    # -- the destination ---------------------------------------------------------------------------------------------
+    # -- the sink ----------------------------------------------------------------------------------------------------
 
     def publish(self, results: list[Outgoing]) -> None:
         """Take results."""
@@ -247,6 +247,17 @@ class Bench:
         """Forget what is not acknowledged."""
         self.results.discard()
         self.dead_letters.discard()
+
+    @property
+    def pending(self) -> int:
+        """How many are not acknowledged."""
+        return len(self.results.pending) + len(self.dead_letters.pending)
+
+    def learn(self, topics: object) -> None:
+        """Nothing to learn: everything fits."""
+
+    async def run(self) -> None:
+        """Nothing to do."""
 
     def _on_room(self) -> None:
         self.rooms += 1

@@ -24,6 +24,8 @@ WRONG = [
     pytest.param("pure", "core/epochs/lease.py", "import time", id="a clock"),
     pytest.param("pure", "core/calls/outcome.py", "import aiokafka", id="a client"),
     pytest.param("clients", "worker/watchdog.py", "from aiokafka import TopicPartition", id="a client's words"),
+    pytest.param("protocols", "kafka/topic.py", "from aiokafka import TopicPartition", id="a client behind a protocol"),
+    pytest.param("seams", "worker/health.py", "from connector.kafka.source.epochs import Epochs", id="its insides"),
 ]
 ALSO = {"circles": ("core/epochs/ledger.py", "from connector.core.epochs.lease import Lease")}
 

@@ -21,7 +21,7 @@ def parts() -> SimpleNamespace:
     return SimpleNamespace(
         settings=parse({}),
         problems=Problems(),
-        source=SimpleNamespace(epochs=SimpleNamespace(owe=False), state=lambda: {"lag": {0: 1}}),
+        source=SimpleNamespace(owes=False, state=lambda: {"lag": {0: 1}}),
         pipeline=SimpleNamespace(progress=0, state=lambda: {"ready": 1}),
         sink=SimpleNamespace(pending=0),
         limiter=FixedLimiter(1, 1),
@@ -94,7 +94,7 @@ async def test_another_reason_is_logged_once_and_less_grave_problems_are_no_othe
 @in_virtual_time
 async def test_work_that_does_not_move_is_logged_with_the_state_of_every_part_counted_and_not_ready() -> None:
     connector = parts()
-    connector.source.epochs.owe = True
+    connector.source.owes = True
     health = health_of(connector)
     with structlog.testing.capture_logs() as log:
         watch = asyncio.create_task(health.watch())
@@ -121,7 +121,7 @@ async def test_work_that_does_not_move_is_logged_with_the_state_of_every_part_co
 async def test_what_is_held_up_by_something_known_is_not_stuck() -> None:
     for change in ("a problem", "slot", "nothing to do"):
         connector = parts()
-        connector.source.epochs.owe = change != "nothing to do"
+        connector.source.owes = change != "nothing to do"
         if change == "a problem":
             connector.problems.set(Problem.CUT_OFF)
         if change == "slot":

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from connector.core.answers.outgoing import Outgoing
     from connector.core.epochs.lease import Lease
     from connector.core.epochs.ledger import Commit, Ledger
-    from connector.kafka.sink.sink import Upstream
-    from connector.kafka.topics import Topic
+    from connector.kafka.sink.protocol import Upstream
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
     from connector.telemetry.problems import Problems

@@ -12,13 +12,14 @@ from connector.kafka.explanation import explain, is_denial
 from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from connector.telemetry.problems import Problems
 
 _RETRY = (0.2, 5.0)
 
 
-async def find_topics(settings: Settings, problems: Problems) -> dict[str, topics.Topic]:
+async def find_topics(settings: Settings, problems: Problems) -> dict[str, Topic]:
     """The topics of the settings by name, once all of them exist; meanwhile it says what is missing."""
     kafka = settings.kafka
     servers, wanted = kafka.bootstrap_servers, (kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic)

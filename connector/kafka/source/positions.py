@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
     from connector.core.epochs.ledger import Commit, Ledger
+    from connector.kafka.source.commits import Committer
     from connector.kafka.source.epochs import Epochs
     from connector.settings.kafka import Kafka
     from connector.telemetry.metrics import Metrics
@@ -31,16 +32,11 @@ if TYPE_CHECKING:
 _RETRY = (0.2, 5.0)
 
 
-class Opener(Protocol):
-    """What commits offsets in transactions."""
-
-    async def open(self, ledgers: Iterable[Ledger]) -> None:
-        """Fence the former owners of these partitions, whose offsets may be read then."""
-        ...
-
-
 class Positions:
-    """Finds the position of every epoch; `placed` is called when partitions were placed."""
+    """Finds the position of every epoch; `placed` is called when partitions were placed.
+
+    What commits in transactions, if anything does, is opened before offsets are read.
+    """
 
     def __init__(
         self,
@@ -51,6 +47,7 @@ class Positions:
         log: Any,
         *,
         placed: Callable[[], None],
+        transactions: Committer | None,
     ) -> None:
         self._kafka = kafka
         self._epochs = epochs
@@ -58,6 +55,7 @@ class Positions:
         self._problems = problems
         self._log = log
         self._placed = placed
+        self._transactions = transactions
         self._policy = PositionPolicy(kafka.auto_offset_reset)
         self._unreadable: dict[TopicPartition, int] = {}
         """Where we stood on the partitions that cannot be read there."""
@@ -68,8 +66,6 @@ class Positions:
         self._finding: asyncio.Task[None] | None = None
         self._topic_id: Any = None
         self._watching = True
-        self.transactions: Opener | None = None
-        """What must be open before offsets are read."""
 
     @property
     def unreadable(self) -> Collection[TopicPartition]:
@@ -156,10 +152,10 @@ class Positions:
 
     async def _open(self, ledgers: list[Ledger]) -> bool:
         """Open what commits offsets in transactions, if anything does; False when it did not open."""
-        if self.transactions is None:
+        if self._transactions is None:
             return True
         try:
-            await self.transactions.open(ledgers)
+            await self._transactions.open(ledgers)
         except (KafkaError, OSError, TimeoutError) as error:
             self._problems.set(Problem.TRANSACTIONS_CLOSED, group=self._kafka.group_id, error=explain(error))
             return False

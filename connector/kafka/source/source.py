@@ -1,8 +1,8 @@
-"""Source: brings the events of our partitions, and ends their epochs in order.
+"""KafkaSource: brings the events of our partitions, and ends their epochs in order.
 
 It owns the consumer, which it can replace. Reading paths: `_poll` is the loop; `on_partitions_revoked` and
 `on_partitions_assigned` are a rebalance. `Epochs` has the ledgers and is back-pressure, `Positions` finds where they start,
-`Commits` commits.
+`Commits` commits, `Membership` knows how we stand with the group.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -22,7 +22,6 @@ from connector.kafka.explanation import explain
 from connector.kafka.source.commits import Commits
 from connector.kafka.source.epochs import Epochs
 from connector.kafka.source.lookup import find_topics
-from connector.kafka.source.membership import Membership
 from connector.kafka.source.positions import Positions
 from connector.kafka.unreadable import AGAIN, Unreadable
 from connector.telemetry.log import traceback_of
@@ -32,8 +31,10 @@ from connector.telemetry.problems import Problem
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
-    from connector.kafka.source.positions import Opener
-    from connector.kafka.topics import Topic
+    from connector.kafka.source.commits import Committer
+    from connector.kafka.source.membership import Membership
+    from connector.kafka.source.protocol import Downstream
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
     from connector.telemetry.problems import Problems
@@ -47,68 +48,77 @@ _CLOSING = 2.0
 """Seconds of a drain that publishing and the commit may count on, at most a fifth of it."""
 
 
-class Downstream(Protocol):
-    """What the source needs of the pipeline behind it."""
+class KafkaSource:
+    """The source on aiokafka: it commits what is complete, unless `transactions` do."""
 
-    @property
-    def consuming(self) -> bool:
-        """Whether events may be fetched: not halted, not guarded."""
-        ...
-
-    @property
-    def growth(self) -> float:
-        """Bytes that results take for each byte of their events."""
-        ...
-
-    def deliver(self, events: list[Event]) -> None:
-        """Take the events of one partition; returns at once."""
-        ...
-
-    async def drain(self, calls_until: float, published_until: float) -> None:
-        """Make no further call, and wait until those in flight have ended and their results are acknowledged.
-
-        Bounded by two moments of the loop's clock.
-        """
-        ...
-
-    def forget(self) -> None:
-        """Drop every event: its epoch has ended."""
-        ...
-
-
-class Source:
-    """Brings the events of our partitions, and commits what is complete, unless transactions do."""
-
-    def __init__(self, settings: Settings, metrics: Metrics, problems: Problems) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        membership: Membership,
+        metrics: Metrics,
+        problems: Problems,
+        downstream: Downstream,
+        transactions: Committer | None = None,
+    ) -> None:
         self._settings = settings
         self._kafka = settings.kafka
+        self._membership = membership
         self._metrics = metrics
         self._problems = problems
+        self._downstream = downstream
+        self._transactions = transactions
         self._log = structlog.get_logger("connector.source")
-        self._downstream: Downstream
-        self._transactions: Opener | None = None
-        self.membership = Membership(self._kafka, problems)
-        """Our place in the group."""
         self.epochs = Epochs(settings.buffer)
         """The ledgers of our partitions."""
-        self._positions = Positions(self._kafka, self.epochs, metrics, problems, self._log, placed=self.gate)
-        self._commits = Commits(self._kafka, self.epochs, self.membership.lease, metrics, self._log)
+        self._positions = Positions(
+            self._kafka, self.epochs, metrics, problems, self._log, placed=self.gate, transactions=transactions
+        )
+        self._commits = Commits(self._kafka, self.epochs, membership.lease, metrics, self._log)
         self._ending = asyncio.Lock()
         self._stopping = False
 
-    def attach(self, downstream: Downstream, transactions: Opener | None = None) -> None:
-        """Name the pipeline that takes the events, and what commits their offsets when that is not the source."""
-        self._downstream = downstream
-        self._transactions = self._positions.transactions = transactions
+    # -- how it stands -----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, object]:
         """What it is doing, for a person who must find out why nothing moves."""
-        return {**self.membership.state(), **self.epochs.state()}
+        return {**self._membership.state(), **self.epochs.state()}
+
+    @property
+    def owes(self) -> bool:
+        """Whether there are events to work on."""
+        return self.epochs.owe
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions are ours."""
+        return len(self.epochs.ledgers)
+
+    @property
+    def unfinished(self) -> int:
+        """How many events are delivered and not complete."""
+        return sum(ledger.unfinished for ledger in self.epochs.ledgers.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the unfinished events, and of their results that wait for the broker."""
+        return sum(ledger.bytes for ledger in self.epochs.ledgers.values())
 
     @property
     def commit_age(self) -> float:
         """Seconds since all that was complete had been committed."""
-        return self._commits.age
+        return self._commits.age if self._transactions is None else self._transactions.commit_age
+
+    def lag(self) -> dict[int, float]:
+        """How many events of each of our partitions are not complete, as far as the broker has told its end."""
+        return self.epochs.lag()
+
+    def ages(self) -> dict[int, float]:
+        """Seconds since the delivery of each partition's oldest unfinished event."""
+        return self.epochs.ages()
+
+    def oldest(self) -> dict[int, float]:
+        """The offset of each partition's oldest unfinished event, where there is one."""
+        return self.epochs.oldest()
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +129,7 @@ class Source:
     async def run(self) -> None:
         """Bring events until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.membership.watch())
+            tasks.create_task(self._membership.watch())
             tasks.create_task(self._consume())
 
     async def _consume(self) -> None:
@@ -152,7 +162,7 @@ class Source:
         async with asyncio.timeout(2 * self._kafka.request_timeout):
             await consumer.start()
         repairs.keep_poll_detection(consumer)
-        self.membership.begin(consumer)
+        self._membership.begin(consumer)
         consumer.subscribe([self._kafka.input_topic], listener=_Listener(self))
         return consumer
 
@@ -246,7 +256,7 @@ class Source:
         if self._stopping:
             return
         self.epochs.begin(assigned)
-        self.membership.joined()
+        self._membership.joined()
         self._problems.clear(Problem.CONSUMER_FAILED)
         self._problems.clear(Problem.CONSUMER_BROKE)
         self._problems.clear(Problem.FETCH_FAILS)
@@ -286,7 +296,7 @@ class Source:
 
     async def _close_consumer(self, limit: float) -> None:
         consumer, self.epochs.consumer = self.epochs.consumer, None
-        self.membership.end()
+        self._membership.end()
         self._commits.cancel()
         self._drop_epochs()
         if consumer is not None:
@@ -296,7 +306,7 @@ class Source:
 class _Listener(ConsumerRebalanceListener):
     """What aiokafka calls in a rebalance; apart, because its class has no types, and nothing that inherits it is checked."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: KafkaSource) -> None:
         self._source = source
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
