@@ -298,6 +298,17 @@ class Transactor:
         Raises Displaced when the group has an offset that we never committed: then the partition is another process's, or
         its offset was moved.
         """
+        # The start of our producer has ended every transaction under our id, so the group's offset is the last word on them.
+        # Say we know of 5, and the portion up to 10 has failed:
+        #   - The group is at 5: it was aborted, and is published again.
+        #   - The group is at 10: the brokers had committed it, and the answer was lost with the connection. Published
+        #     again, its results would be there twice.
+        #   - The group is at 20, which only another can have committed: we were frozen, B got the partition, started with
+        #     our id, and went on. Our start has fenced B, since the last one wins, and no broker stops us: our 5 to 9
+        #     would be published a second time, and the group moved back from 20 to 10. So we publish nothing. B starts
+        #     again, finds the group where B left it, and goes on; we ask the group whose the partition is.
+        # Before the first commit of an epoch we know of no offset, or of none that is valid: then the group has none either,
+        # or still the one that was found there, perhaps of an earlier topic of that name.
         committed, known = await self._committed(), self.ledger.committed
         if committed is not None and committed == self._attempted:
             self._settle(committed)

@@ -237,6 +237,18 @@ class KafkaSource:
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give our partitions up: finish what is being called, publish and commit it; nothing of it when they are lost."""
+        # While this runs the group takes us for the owner, and its other members wait. When it returns aiokafka joins, and
+        # the partitions are anybody's. What of ours goes out after that is about another's partition:
+        #   1. The coordinator is loading and refuses our commit of 70; aiokafka keeps it, to try again.
+        #   2. We return, and join generation 8. The partition is B's, which works on and commits 100.
+        #   3. The commit goes out with the generation of that moment, 8. The broker compares generations, not owners: 70.
+        # So the commit under way ends before anything else here, the last one is made while we are still the owner, and
+        # none is allowed until the next assignment.
+        # A generation below 0 says that the group did not wait: it has kicked us out, and B is at work. Whatever we drained
+        # would be published twice, and a commit would carry the generation -1, which an empty group takes: B, done with
+        # 5,000 events, has left, and our 630 is where the next one begins.
+        # A stop may be draining already: `_ending` makes whoever comes second find no epochs. And they end whatever happens,
+        # since aiokafka would swallow an exception and join, while our calls went on and their results were published.
         consumer = self.epochs.consumer
         lost = consumer is not None and repairs.generation(consumer) < 0
         if self.epochs.ledgers:
