@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, ClassVar
 
@@ -24,20 +23,9 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from connector.kafka.topic import Topic
+
 _TOPIC_RESOURCE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic as the cluster describes it; a topic that was created again has another `id`.
-
-    `max_message_bytes` is its `max.message.bytes`, None when we may not read the topic's configuration.
-    """
-
-    name: str
-    id: uuid.UUID
-    partitions: int
-    max_message_bytes: int | None = None
 
 
 class _Uuid:

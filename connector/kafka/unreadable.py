@@ -25,7 +25,7 @@ from connector.telemetry.log_events import LogEvent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_AGAIN = 5.0
+AGAIN = 5.0
 """Seconds until a batch is fetched again: what was spoilt on its way, or by one replica's disk, may come whole then."""
 
 _told: set[TopicPartition] = set()
@@ -173,7 +173,7 @@ class Unreadable:
         self._held: dict[TopicPartition, _Held] = {}
 
     def look(self, consumer: AIOKafkaConsumer, now: float) -> str | None:
-        """Which partition stands before what cannot be read, in a sentence; None while everything can.
+        """Which partitions stand before what cannot be read, from which offset on, and why; None while everything can.
 
         To be called after every `getmany`, with the time in seconds.
         """
@@ -185,24 +185,21 @@ class Unreadable:
             if offset is None:
                 continue
             if held is None or held.offset != offset:
-                self._held[tp] = _Held(offset, error, now + _AGAIN)
+                self._held[tp] = _Held(offset, error, now + AGAIN)
             elif now >= held.again:
-                held.error, held.again = error, now + _AGAIN
+                held.error, held.again = error, now + AGAIN
                 with contextlib.suppress(IllegalStateError):
                     consumer.seek(tp, offset)
         for tp, held in list(self._held.items()):
             if repairs.position(consumer, tp) != held.offset:
                 del self._held[tp]
-        return _sentence(self._held) if self._held else None
+        return _places(self._held) if self._held else None
 
 
-def _sentence(held: dict[TopicPartition, _Held]) -> str:
+def _places(held: dict[TopicPartition, _Held]) -> str:
     """What cannot be read; never more of an error than its type, whose text may show an event's bytes."""
     places = []
     for tp, one in sorted(held.items()):
         what = str(one.error) if isinstance(one.error, UnsupportedCodecError) else type(one.error).__name__
         places.append(f"{tp.topic}/{tp.partition} from offset {one.offset} on ({what})")
-    return (
-        f"a batch cannot be read: {', '.join(places)}; it is fetched again every {_AGAIN:g}s and never skipped: mend it at "
-        "the broker, or delete the partition's records up to its end"
-    )
+    return ", ".join(places)

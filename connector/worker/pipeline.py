@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -36,6 +36,7 @@ from connector.core.routes.router import Router
 from connector.errors import MalformedResponse
 from connector.telemetry import log
 from connector.telemetry.log_events import LogEvent
+from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
     from connector.core.answers.outgoing import Outgoing
@@ -45,8 +46,10 @@ if TYPE_CHECKING:
     from connector.core.event import Event, Route
     from connector.core.formats.body_format import Body
     from connector.endpoint.invoker import Invoker
+    from connector.kafka.sink.protocol import Sink
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
+    from connector.telemetry.problems import Problems
 
 _ROUTES_COUNTED = 4096
 """Routes whose successes are remembered; headers can make any number."""
@@ -60,34 +63,17 @@ _CANCEL_LIMIT = 1.0
 """Seconds that cancelled calls are waited for; what they bring later is ignored."""
 
 
-class Destination(Protocol):
-    """What the pipeline needs of the sink behind it."""
-
-    def publish(self, results: list[Outgoing]) -> None:
-        """Queue results, in order; returns at once."""
-        ...
-
-    def bury(self, dead_letters: list[Outgoing]) -> None:
-        """Queue dead letters, in order; returns at once."""
-        ...
-
-    async def flushed(self) -> None:
-        """Wait until everything that can be complete is."""
-        ...
-
-    def discard(self) -> None:
-        """Forget what is queued and not in flight."""
-        ...
-
-
 class Pipeline:
     """Batches delivered events, calls the endpoint, and hands results and dead letters to the sink."""
 
-    def __init__(self, settings: Settings, invoker: Invoker, limiter: Limiter, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, invoker: Invoker, limiter: Limiter, metrics: Metrics, problems: Problems
+    ) -> None:
         self._settings = settings
         self._invoker = invoker
         self._limiter = limiter
         self._metrics = metrics
+        self._problems = problems
         self._log = structlog.get_logger("connector.pipeline")
         own_ids = settings.correlation.mode == "key"
         batch, self._format = settings.batch, settings.request.body_format()
@@ -114,7 +100,7 @@ class Pipeline:
         )
         self._gate = Gate(Guard(settings.dead_letter.window, settings.dead_letter.max_ratio), Halt())
         self._known = KnownModels()
-        self._destination: Destination
+        self._sink: Sink
         self._room: Callable[[], None]
         self._calls: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -129,9 +115,9 @@ class Pipeline:
         self._era = 0
         self._quiet_until: dict[tuple[Kind, Reason], float] = {}
 
-    def attach(self, destination: Destination, room: Callable[[], None]) -> None:
+    def attach(self, sink: Sink, room: Callable[[], None]) -> None:
         """Name the sink, and what to call when room was made or consuming stopped or goes on."""
-        self._destination = destination
+        self._sink = sink
         self._room = room
 
     @property
@@ -140,11 +126,6 @@ class Pipeline:
         if self._draining:
             return False
         return not self._gate.closed or (not self._calls and self._batcher.empty)
-
-    @property
-    def problem(self) -> str | None:
-        """Why consuming is stopped, in a sentence; None while it is not."""
-        return self._gate.problem
 
     def state(self) -> dict[str, object]:
         """What it is doing, for a person who must find out why nothing moves."""
@@ -299,6 +280,7 @@ class Pipeline:
         self._metrics.calls.labels(outcome.kind.value, outcome.reason.value).inc()
         probe = self._gate.is_probe(batch)
         opened = self._gate.concluded(batch, outcome, now)
+        self._say_why()
         if outcome.kind is Kind.OK and isinstance(reply, Response):
             self._publish(batch, call, reply, predictions, now)
         elif outcome.kind is Kind.DEAD_LETTER:
@@ -351,7 +333,7 @@ class Pipeline:
             event.attempts = attempts
             event.ledger.answered(event, size)
         self.growth += _GROWTH * (answered / max(1, asked) - self.growth)
-        self._destination.publish(results)
+        self._sink.publish(results)
         self._batcher.answered(batch)
         self._tripped(self._gate.guard.answered(len(events), now))
 
@@ -369,6 +351,7 @@ class Pipeline:
                 self._renew_credentials()  # that there are better ones may be how it is mended
             if self._gate.halt.begin(outcome.reason.value, outcome.message, now):
                 self._log.error(LogEvent.HALTED, reason=outcome.reason.value, problem=outcome.message)
+            self._say_why()
             self._room()
         else:
             self._retry(batch, outcome)
@@ -434,7 +417,7 @@ class Pipeline:
     def _let_go(self, letter: Letter) -> None:
         """Publish a dead letter, and log it."""
         outgoing, event = letter.outgoing, letter.outgoing.event
-        self._destination.bury([outgoing])
+        self._sink.bury([outgoing])
         self._log.warning(
             LogEvent.DEAD_LETTERED,
             topic=event.ledger.topic,
@@ -451,6 +434,7 @@ class Pipeline:
     def _tripped(self, just_now: bool) -> None:
         if just_now:
             self._log.error(LogEvent.GUARD_TRIPPED, problem=self._gate.guard.hint)
+            self._say_why()
             self._room()
 
     def published(self, results: list[Outgoing]) -> None:
@@ -501,7 +485,7 @@ class Pipeline:
         await self._cancel_calls()
         try:
             async with asyncio.timeout(max(0.0, published_until - time.monotonic())):
-                await self._destination.flushed()
+                await self._sink.flushed()
         except TimeoutError:
             self._log.warning(LogEvent.DRAIN_INCOMPLETE)
 
@@ -521,8 +505,20 @@ class Pipeline:
         self._batcher.clear()
         self._gate.abandoned(time.monotonic())
         self._held.forget()
-        self._destination.discard()
+        self._sink.discard()
         self._draining = False
+
+    def _say_why(self) -> None:
+        """Say why consuming is stopped, or that it is not."""
+        halt, guard = self._gate.halt, self._gate.guard
+        if halt.halted:
+            self._problems.set(Problem.HALTED, reason=halt.reason, message=halt.message)
+        else:
+            self._problems.clear(Problem.HALTED)
+        if guard.tripped:
+            self._problems.set(Problem.GUARDED, hint=guard.hint)
+        else:
+            self._problems.clear(Problem.GUARDED)
 
     def _say(self, batch: Batch, outcome: Outcome, now: float) -> None:
         """Log what a call that is made again came to, but the same thing only now and then."""

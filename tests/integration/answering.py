@@ -87,13 +87,16 @@ class Answering(Working):
     """A source and transactions at work."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.recorder = self.upstream = Upstream()
-        self.transactions = self.upstream.sink = Transactions(
-            settings, self.source.lease, self.metrics, self.upstream, self.source
-        )
-        self.source.attach(self.upstream, self.transactions)
+        self.upstream = Upstream()
+        super().__init__(settings, self.upstream)
         self._closer = asyncio.create_task(self.transactions.run())
+
+    def committer(self, settings: Settings) -> Transactions:
+        """The transactions."""
+        self.transactions = self.upstream.sink = Transactions(
+            settings, self.membership, self.metrics, self.problems, self.upstream
+        )
+        return self.transactions
 
     def producer(self, partition: int = 0) -> AIOKafkaProducer:
         """The producer of the moment of a partition."""

@@ -19,9 +19,11 @@ from connector.core.epochs.lease import Lease
 from connector.kafka import clients, repairs
 from connector.kafka.sink.outbox import Outbox
 from connector.kafka.sink.output_topic import OutputTopic
-from connector.kafka.source.source import Source
+from connector.kafka.source.membership import Membership
+from connector.kafka.source.source import KafkaSource
 from connector.settings import Settings, parse
 from connector.telemetry.metrics import Metrics, Stopwatch
+from connector.telemetry.problems import Problem, Problems
 from tests.integration import administration
 from tests.integration.clients import started
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from connector.core.answers.outgoing import Outgoing
     from connector.core.epochs.ledger import Commit
     from connector.core.event import Event
+    from connector.kafka.source.commits import Committer
 
 _LIMITS = {
     "session_timeout": "6s",
@@ -80,8 +83,14 @@ def make_outbox(
         acknowledged=acknowledged,
         lease=lease,
         busy=Stopwatch(),
+        problems=Problems(),
         log=structlog.get_logger("test"),
     )
+
+
+def said(problems: Problems, problem: Problem) -> str | None:
+    """What is said of a problem; None while it does not hold."""
+    return next((held.sentence for held in problems.held if held.problem is problem), None)
 
 
 async def committed_is(stage: Stage, offset: int | None, partition: int = 0) -> bool:
@@ -149,12 +158,19 @@ class Gate:
 class Working:
     """A source at work, and the recorder behind it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.recorder = Recorder()
+    def __init__(self, settings: Settings, recorder: Recorder | None = None) -> None:
+        self.recorder = recorder or Recorder()
         self.metrics = Metrics(time.monotonic)
-        self.source = Source(settings, self.metrics)
-        self.source.attach(self.recorder)
+        self.problems = Problems()
+        self.membership = Membership(settings.kafka, self.problems)
+        self.source = KafkaSource(
+            settings, self.membership, self.metrics, self.problems, self.recorder, self.committer(settings)
+        )
         self._task = asyncio.create_task(self.source.run())
+
+    def committer(self, settings: Settings) -> Committer | None:
+        """What commits in the source's stead."""
+        return None
 
     @property
     def consumer(self) -> AIOKafkaConsumer:
@@ -171,6 +187,17 @@ class Working:
     def partitions(self) -> set[int]:
         """The partitions that have a position."""
         return {ledger.partition for ledger in self.source.epochs.ledgers.values() if not ledger.positioning}
+
+    @property
+    def problem(self) -> str | None:
+        """The gravest problem, in a sentence; None while all is well."""
+        gravest = self.problems.gravest
+        return None if gravest is None else gravest.sentence
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given it an assignment."""
+        return not self.problems.holds(Problem.NOT_JOINED)
 
     def count(self, name: str) -> float:
         """The value of a counter."""
@@ -304,6 +331,6 @@ class Stage:
     async def worker(self, settings: Settings | None = None) -> Working:
         """Start a source, and wait until its partitions have positions."""
         working = self.work(settings)
-        await until(lambda: working.source.joined and working.source.problem is None)
+        await until(lambda: working.problem is None)
         await until(lambda: all(not ledger.positioning for ledger in working.source.epochs.ledgers.values()))
         return working

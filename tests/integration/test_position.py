@@ -21,6 +21,7 @@ from connector.core.epochs.ledger import Commit
 from connector.core.epochs.position import PositionPolicy
 from connector.kafka import clients, repairs, topics
 from connector.kafka.source.positions import Positions
+from connector.kafka.topic import Topic
 from connector.telemetry.log_events import LogEvent
 from tests.integration.clients import started
 from tests.integration.stage import Gate, Stage, Working, committed_is, until
@@ -145,9 +146,9 @@ async def test_a_topic_created_again_before_an_assignment_is_read_from_its_begin
     if not protected:
         describe = topics.describe
 
-        async def without_id(client: Any, names: Iterable[str]) -> dict[str, topics.Topic]:
+        async def without_id(client: Any, names: Iterable[str]) -> dict[str, Topic]:
             found = await describe(client, names)
-            return {name: topics.Topic(name, uuid.UUID(int=1), topic.partitions) for name, topic in found.items()}
+            return {name: Topic(name, uuid.UUID(int=1), topic.partitions) for name, topic in found.items()}
 
         monkeypatch.setattr(topics, "describe", without_id)
     working = await stage.worker(stage.settings(**AFTER_MINUTES))
@@ -249,12 +250,12 @@ async def test_with_policy_fail_a_lost_position_waits_for_a_person(stage: Stage)
     settings = stage.settings(auto_offset_reset="fail")
     await stage.delete_records(before=12)
     working = stage.work(settings)
-    await until(lambda: "has events 12 to 20" in (working.source.problem or ""))
+    await until(lambda: "has events 12 to 20" in (working.problem or ""))
     assert working.recorder.offsets() == []
     assert await stage.committed() == 5
     await working.consumer.commit({TopicPartition(stage.topic, 0): 15})
     await until(lambda: working.recorder.offsets() == list(range(15, 20)))
-    assert working.source.problem is None
+    assert working.problem is None
 
 
 @both
@@ -295,11 +296,11 @@ async def test_with_policy_fail_a_group_without_commit_waits_for_one(stage: Stag
     await stage.produce(5)
     working = stage.work(stage.settings(auto_offset_reset="fail"))
     with structlog.testing.capture_logs() as lines:
-        await until(lambda: "auto_offset_reset is fail" in (working.source.problem or ""))
+        await until(lambda: "auto_offset_reset is fail" in (working.problem or ""))
         # One offset is as good as any; the group has a member, so it is the member's consumer that commits it.
         await working.consumer.commit({TopicPartition(stage.topic, 0): 3})
         await until(lambda: working.recorder.offsets() == [3, 4])
-    assert working.source.problem is None
+    assert working.problem is None
     assert [line["event"] for line in lines].count(LogEvent.SOURCE_PROBLEM) == 1
 
 
@@ -328,7 +329,7 @@ async def test_a_partition_that_is_added_starts_at_its_beginning(
 async def test_missing_topics_are_waited_for_and_said_once(stage: Stage) -> None:
     with structlog.testing.capture_logs() as lines:
         working = stage.work()
-        await until(lambda: "does not exist" in (working.source.problem or ""))
+        await until(lambda: "does not exist" in (working.problem or ""))
         await asyncio.sleep(1.0)
         assert stage.topic not in await stage.admin.list_topics()
         await stage.create()
@@ -337,7 +338,7 @@ async def test_missing_topics_are_waited_for_and_said_once(stage: Stage) -> None
     said = [line["problem"] for line in lines if line["event"] == LogEvent.SOURCE_PROBLEM]
     names = f"{stage.topic}, {stage.output}, {stage.letters}"
     assert said == [f"topic {names} does not exist at {stage.servers}: create it, and work begins"]
-    assert working.source.problem is None
+    assert working.problem is None
 
 
 async def test_a_topic_that_is_deleted_at_work_is_said_once_and_waited_for(stage: Stage) -> None:
@@ -347,15 +348,15 @@ async def test_a_topic_that_is_deleted_at_work_is_said_once_and_waited_for(stage
     await until(lambda: committed_is(stage, 2))
     with structlog.testing.capture_logs() as lines:
         await stage.admin.delete_topics([stage.topic])
-        await until(lambda: "does not exist any more" in (working.source.problem or ""))
+        await until(lambda: "does not exist any more" in (working.problem or ""))
         # The assignment that comes of it is empty, and no reason to say that all is well.
         await until(lambda: LogEvent.PARTITIONS_ASSIGNED in [line["event"] for line in lines])
         await until(lambda: (finding := working.source._positions._finding) is None or finding.done())
-        assert working.source.problem is not None
+        assert working.problem is not None
         await stage.create_again()
         await stage.produce(3)
         await until(lambda: working.recorder.offsets()[2:] == [0, 1, 2])
-        await until(lambda: working.source.problem is None)
+        await until(lambda: working.problem is None)
     said = [line["event"] for line in lines if line["event"] in (LogEvent.SOURCE_PROBLEM, LogEvent.SOURCE_RECOVERED)]
     assert said == [LogEvent.SOURCE_PROBLEM, LogEvent.SOURCE_RECOVERED]
 

@@ -16,7 +16,7 @@ from aiokafka.errors import GroupLoadInProgressError, KafkaError
 
 from connector.kafka import repairs
 from connector.kafka.source.epochs import Epochs
-from connector.kafka.source.source import Source
+from connector.kafka.source.source import KafkaSource
 from connector.telemetry.log_events import LogEvent
 from tests.integration.clients import started
 from tests.integration.stage import Gate, Stage, committed_is, until
@@ -62,7 +62,7 @@ async def test_nothing_is_delivered_before_the_position_is_known(
 
     monkeypatch.setattr(Epochs, "begin", begin_epochs)
     working = stage.work()
-    await until(lambda: working.source.joined)
+    await until(lambda: working.joined)
     if not positioning:
         # From the placeholder position: the group stands at 10.
         await until(lambda: working.recorder.offsets() == list(range(20)))
@@ -108,12 +108,12 @@ async def test_events_of_a_partition_without_ledger_are_sought_back_and_not_drop
     stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
 ) -> None:
     if not protected:
-        deliver = Source._deliver
+        deliver = KafkaSource._deliver
 
-        def dropping(self: Source, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
+        def dropping(self: KafkaSource, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
             deliver(self, consumer, {tp: records for tp, records in fetched.items() if tp in self.epochs.ledgers})
 
-        monkeypatch.setattr(Source, "_deliver", dropping)
+        monkeypatch.setattr(KafkaSource, "_deliver", dropping)
     working = await stage.worker(stage.settings(auto_offset_reset="earliest"))
     tp = TopicPartition(stage.topic, 0)
     ledger = working.source.epochs.ledgers.pop(tp)
@@ -158,13 +158,13 @@ async def test_a_late_commit_never_moves_a_revoked_partition(
     # A commit is given up after a request's time, which must not end before the second member has committed.
     patient = stage.settings(auto_offset_reset="earliest", session_timeout="40s", request_timeout="30s")
     if not protected:
-        end = Source._end_epochs
+        end = KafkaSource._end_epochs
 
-        async def end_epochs(self: Source, drain: float, *, lost: bool = False) -> None:
+        async def end_epochs(self: KafkaSource, drain: float, *, lost: bool = False) -> None:
             self._commits._committing = None
             await end(self, drain, lost=lost)
 
-        monkeypatch.setattr(Source, "_end_epochs", end_epochs)
+        monkeypatch.setattr(KafkaSource, "_end_epochs", end_epochs)
     first = await stage.worker(patient)
     await until(lambda: all(ledger.due is None for ledger in first.source.epochs.ledgers.values()))
     sent, may_pass = await failing_commits(first.coordinator, monkeypatch)
@@ -257,7 +257,7 @@ async def test_a_loop_that_dies_after_an_error_is_noticed_by_the_group(
         raise KafkaError("injected")
 
     monkeypatch.setattr(fetcher, "fetched_records", failing)
-    await until(lambda: raised == 1 and working.source.problem is None)
+    await until(lambda: raised == 1 and working.problem is None)
     await stage.produce(1)
     await until(lambda: working.recorder.offsets() == [0])
     counts = set()
@@ -276,18 +276,18 @@ async def test_a_loop_that_dies_after_an_error_is_noticed_by_the_group(
 async def test_offsets_that_cannot_be_read_for_long_cost_no_membership(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool
 ) -> None:
-    gate, assigned_listener = Gate(monkeypatch), Source.on_partitions_assigned
+    gate, assigned_listener = Gate(monkeypatch), KafkaSource.on_partitions_assigned
 
-    async def waiting_for_positions(self: Source, assigned: Iterable[TopicPartition]) -> None:
+    async def waiting_for_positions(self: KafkaSource, assigned: Iterable[TopicPartition]) -> None:
         await assigned_listener(self, assigned)
         if self._positions._finding is not None:
             await asyncio.wait([self._positions._finding])
 
     if not protected:
-        monkeypatch.setattr(Source, "on_partitions_assigned", waiting_for_positions)
+        monkeypatch.setattr(KafkaSource, "on_partitions_assigned", waiting_for_positions)
     with structlog.testing.capture_logs() as lines:
         working = stage.work(stage.settings(auto_offset_reset="earliest"))
-        await until(lambda: working.source.joined)
+        await until(lambda: working.joined)
         generation = repairs.generation(working.consumer)
         session = working.source._kafka.session_timeout
         assert await stage.members() == 1

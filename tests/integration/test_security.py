@@ -23,8 +23,9 @@ from connector.kafka.sink.outbox import Outbox
 from connector.local.kafka.broker_settings import ListenerSecurity
 from connector.local.kafka.cluster import LocalKafka
 from connector.telemetry.log_events import LogEvent
+from connector.telemetry.problems import Problem
 from tests.certificates import Authority
-from tests.integration.stage import Stage, Working, make_outbox, until
+from tests.integration.stage import Stage, Working, make_outbox, said, until
 from tests.tokens import json_web_token
 from tests.unit.factories import make_event, make_ledger
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from tests.integration.conftest import Certificates
 
@@ -203,37 +205,42 @@ async def test_a_client_is_known_by_its_certificate_and_publishes_and_reads_when
 ) -> None:
     settings = with_certificate(tls, tls_stage, certificates, cert_file=str(certificates.client))
     working = tls_stage.work(settings)
-    await until(lambda: "denie" in (working.source.problem or ""))
+    await until(lambda: "denie" in (working.problem or ""))
     for topic in (tls_stage.topic, tls_stage.output, tls_stage.letters):
         await asyncio.to_thread(tls.allow, "CN=client", "topic", topic, "READ", "WRITE")
     await asyncio.to_thread(tls.allow, "CN=client", "group", tls_stage.group, "READ")
-    await until(lambda: working.source.problem is None and working.source.joined)
+    await until(lambda: working.problem is None and working.joined)
     await working.stop()
     await pass_one_event(tls_stage, settings)
 
 
+def publish_fails(outbox: Outbox) -> str | None:
+    """Why nothing can be published, in a sentence; None while all is well."""
+    return said(outbox._problems, Problem.PUBLISH_FAILS)
+
+
 async def refused(ours: AtWork, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> str:
     """What source and outbox say when they are not let in, once, without a traceback or a secret; they keep trying."""
-    source, outbox = ours.working.source, ours.outbox
+    working, outbox = ours.working, ours.outbox
     attempts = 0
     look_up = topics.look_up
 
-    async def counted(*args: Any) -> dict[str, topics.Topic]:
+    async def counted(*args: Any) -> dict[str, Topic]:
         nonlocal attempts
         attempts += 1
         return await look_up(*args)
 
     monkeypatch.setattr(topics, "look_up", counted)
     with structlog.testing.capture_logs() as lines:
-        await until(lambda: attempts >= 3 and source.problem and outbox.problem)
+        await until(lambda: attempts >= 3 and working.problem and publish_fails(outbox))
     assert not ours.publishing.done()
     assert ours.acknowledged == []
-    problem = source.problem
+    problem = working.problem
     assert problem is not None
     assert [line["problem"] for line in lines if line["event"] == LogEvent.SOURCE_PROBLEM] == [problem]
     assert not [line for line in lines if line.get("exc_info")]
     assert not [record for record in caplog.records if record.exc_info]
-    said = " ".join([problem, str(outbox.problem), *(str(line) for line in lines), caplog.text])
+    said = " ".join([problem, str(publish_fails(outbox)), *(str(line) for line in lines), caplog.text])
     assert not [word for word in ("wrong-secret", "Traceback") if word in said]
     return problem
 
@@ -300,8 +307,8 @@ async def test_a_refused_token_is_a_sentence_and_the_next_one_is_taken(
         assert "denies access: the broker refuses the login: the token is refused" in problem
         token.write_text(json_web_token("admin"))
         await passed(sasl_stage, ours)
-        assert ours.working.source.problem is None
-        assert ours.outbox.problem is None
+        assert ours.working.problem is None
+        assert publish_fails(ours.outbox) is None
 
 
 async def test_aiokafka_itself_takes_a_refused_token_for_an_empty_cluster(
@@ -338,10 +345,10 @@ async def test_what_was_denied_is_published_in_order_when_it_is_allowed(
         with pytest.raises(TopicAuthorizationFailedError):
             await send_for_ever(bare, topic)
         outbox.append(results(b"1", b"2"))
-        await until(lambda: f"access to topic {topic} is denied" in (outbox.problem or ""))
+        await until(lambda: f"access to topic {topic} is denied" in (publish_fails(outbox) or ""))
         await asyncio.to_thread(sasl.allow, "service", "topic", topic, "WRITE")
         await until(lambda: [outgoing.value for outgoing in acknowledged] == [b"0", b"1", b"2"])
-        assert outbox.problem is None
+        assert publish_fails(outbox) is None
         # Access is back for this producer too, but the send that was denied has used up a sequence number.
         with pytest.raises(OutOfOrderSequenceNumber):
             await bare.send_and_wait(topic, b"allowed again", partition=0)

@@ -110,7 +110,7 @@ async def test_looking_up_where_nobody_listens_or_answers_is_an_error() -> None:
 
 async def test_a_source_never_creates_a_topic_that_the_broker_would(stage: Stage) -> None:
     working = stage.work()
-    await until(lambda: "does not exist" in (working.source.problem or ""))
+    await until(lambda: "does not exist" in (working.problem or ""))
     for _ in range(5):
         assert not {stage.topic, stage.output, stage.letters} & set(await stage.admin.list_topics())
         await asyncio.sleep(0.1)
@@ -130,10 +130,10 @@ async def test_a_topic_that_is_deleted_at_work_does_not_come_back_by_itself(
     working = await stage.worker()
     await stage.admin.delete_topics([stage.topic])
     if protected:
-        await until(lambda: "does not exist any more" in (working.source.problem or ""))
+        await until(lambda: "does not exist any more" in (working.problem or ""))
         await until(lambda: not list(working.source.epochs.ledgers.values()))
         assert stage.topic not in await stage.admin.list_topics()
         await stage.create_again()
     await until(lambda: working.count("topics_recreated"))
     assert stage.topic in await stage.admin.list_topics()
-    await until(lambda: working.source.problem is None)
+    await until(lambda: working.problem is None)

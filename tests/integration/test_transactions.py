@@ -28,6 +28,7 @@ from connector.local.kafka.broker_settings import ListenerSecurity
 from connector.local.kafka.cluster import LocalKafka
 from connector.telemetry.log_events import LogEvent
 from connector.telemetry.metrics import Metrics
+from connector.telemetry.problems import Problem, Problems
 from tests.integration.answering import (
     Answering,
     Upstream,
@@ -39,7 +40,7 @@ from tests.integration.answering import (
     sources,
 )
 from tests.integration.clients import started
-from tests.integration.stage import Stage, committed_is, endless_lease, until
+from tests.integration.stage import Stage, committed_is, endless_lease, said, until
 from tests.unit.factories import make_event
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ async def test_an_owner_that_is_fenced_starts_again(stage: Stage, moment: type[A
         await works_on(stage, working, 15)
     assert await sources(stage) == each(15)
     assert LogEvent.FENCED in [line["event"] for line in lines]
-    assert working.transactions.problem is None
+    assert working.problem is None
 
 
 class Zombie:
@@ -253,7 +254,7 @@ class Zombie:
         self.upstream = Upstream()
         self.lease = endless_lease()
         self.transactions = self.upstream.sink = Transactions(
-            settings, self.lease, Metrics(time.monotonic), self.upstream, self
+            settings, self, Metrics(time.monotonic), Problems(), self.upstream
         )
         self.ledger = Ledger(stage.topic, 0, 1)
         self.events: list[Event] = []
@@ -318,12 +319,11 @@ async def test_a_former_owner_never_publishes_and_never_moves_the_group_back(
     await until(lambda: committed_is(stage, 20), limit=30)
     assert await sources(stage) == each(20)
     assert owner.upstream.settled == list(range(left or 0, 20))
-    assert zombie.transactions.problem is not None
-    assert "another process works on it" in zombie.transactions.problem
+    assert "another process works on it" in (said(zombie.transactions.problems, Problem.TRANSACTION_FAILS) or "")
     await zombie.close()
     await stage.produce(5)
     await until(lambda: committed_is(stage, 25))
-    await until(lambda: owner.transactions.problem is None)
+    await until(lambda: owner.problem is None)
 
 
 @both
@@ -376,7 +376,7 @@ async def test_an_owner_whose_group_offset_was_moved_goes_on_where_it_was_moved_
     await stage.produce(5)
     await until(lambda: committed_is(stage, 10))
     assert await sources(stage) == each(5) + each(10, first=8)
-    await until(lambda: working.transactions.problem is None)
+    await until(lambda: working.problem is None)
 
 
 # -- a zombie's transaction while the partition is taken over ----------------------------------------------------------
@@ -544,13 +544,13 @@ async def test_a_dead_letter_that_never_fits_is_said_and_not_tried_in_a_loop_wit
     first, second = working.upstream.events
     working.upstream.bury(first)
     working.upstream.answer([second])
-    await until(lambda: working.transactions.problem is not None)
+    await until(lambda: working.problem is not None)
     assert await committed_is(stage, 0)
     await stage.configure(stage.letters, {"max.message.bytes": "10000"})
     await works_on(stage, working, 2)
     (letter,) = await committed_records(stage.servers, stage.letters)
     assert "inference-value-dropped" in dict(letter.headers)
-    assert working.transactions.problem is None
+    assert working.problem is None
 
 
 # -- 10: what ends in time ---------------------------------------------------------------------------------------------
@@ -661,23 +661,21 @@ async def test_access_that_is_denied_is_said_in_a_sentence_and_work_goes_on_when
             await asyncio.to_thread(strict.allow, "service", resource, name, operation)
         working = Answering(exactly_once(stage, bootstrap_servers=strict.bootstrap_servers, security=login))
         stage.stack.push_async_callback(working.stop)
-        source, transactions = working.source, working.transactions
         identity = f"{stage.group}/{stage.topic}/0"
-        await until(lambda: f"access to transactional id {identity} is denied" in (source.problem or ""))
+        await until(lambda: f"access to transactional id {identity} is denied" in (working.problem or ""))
         await asyncio.to_thread(strict.allow, "service", "transactional_id", identity, "WRITE")
         await until(lambda: committed_is(stage, 0))
-        await until(lambda: source.problem is None)
-        assert working.transactions.problem is None
+        await until(lambda: working.problem is None)
         await stage.produce(3)
-        await until(lambda: f"access to topic {stage.output} is denied" in (transactions.problem or ""))
+        await until(lambda: f"access to topic {stage.output} is denied" in (working.problem or ""))
         failed = transactions_of(working, "failed")
         while transactions_of(working, "failed") < failed + 3:
             # It is no less true while it is tried again.
-            assert transactions.problem is not None
+            assert working.problem is not None
             await asyncio.sleep(0.005)
         await asyncio.to_thread(strict.allow, "service", "topic", stage.output, "WRITE")
         await until(lambda: committed_is(stage, 3), limit=30)
-        await until(lambda: transactions.problem is None)
+        await until(lambda: working.problem is None)
         assert await sources(stage) == each(3)
 
 

@@ -46,7 +46,7 @@ def protected() -> bool:
 @pytest.fixture(autouse=True)
 def parser(monkeypatch: pytest.MonkeyPatch, protected: bool) -> None:
     """Aiokafka's own parser, which `read_on` replaces while the test lasts, if it is to be protected."""
-    monkeypatch.setattr(unreadable, "_AGAIN", 0.5)
+    monkeypatch.setattr(unreadable, "AGAIN", 0.5)
     for name, own in _AIOKAFKA.items():
         monkeypatch.setattr(fetcher, name, own)
     if protected:
@@ -120,7 +120,7 @@ async def test_an_event_is_delivered_whatever_the_names_of_its_headers(
     await stage.produce(5, partition=1)
     working = stage.work()
     if not protected:
-        await until(lambda: working.source.problem == "the Kafka consumer failed: UnicodeDecodeError; replacing it")
+        await until(lambda: working.problem == "the Kafka consumer failed: UnicodeDecodeError; replacing it")
         assert not {6, 7, 8} & set(working.recorder.offsets())
         return
     await until(lambda: working.source.epochs.consumer is not None)
@@ -134,7 +134,7 @@ async def test_an_event_is_delivered_whatever_the_names_of_its_headers(
         ("after", None),
     ]
     assert working.consumer is consumer
-    assert working.source.problem is None
+    assert working.problem is None
     await until(lambda: committed_is(stage, 13))
 
 
@@ -280,17 +280,17 @@ async def test_a_batch_that_cannot_be_read_is_named_and_holds_up_its_partition_o
 ) -> None:
     working, spoiler = await spoilt(stage, spoil, start=4)
     place = f"{stage.topic}/0 from offset 4 on ({why}"
-    await until(lambda: place in (working.source.problem or ""))
+    await until(lambda: place in (working.problem or ""))
     consumer = working.consumer
     await stage.produce(3, partition=1)
     await until(lambda: working.recorder.offsets(1) == list(range(6)))
     before = spoiler.answers
     await until(lambda: spoiler.answers > before + 1)
-    assert place in (working.source.problem or "")
+    assert place in (working.problem or "")
     assert working.recorder.offsets() == list(range(4))
     await until(lambda: committed_is(stage, 4))
     spoiler.on = False
-    await until(lambda: working.source.problem is None)
+    await until(lambda: working.problem is None)
     await until(lambda: working.recorder.offsets() == list(range(12)))
     assert working.consumer is consumer
 
@@ -302,16 +302,16 @@ async def test_records_that_are_deleted_because_they_cannot_be_read_are_counted_
         return bad_checksum(data) if Batch(data).base_offset == 4 else bytes(data)
 
     working, _ = await spoilt(stage, one, start=4)
-    await until(lambda: "from offset 4 on" in (working.source.problem or ""))
+    await until(lambda: "from offset 4 on" in (working.problem or ""))
     await stage.delete_records(before=8)
     await until(lambda: working.recorder.offsets() == [*range(4), *range(8, 12)])
-    await until(lambda: working.source.problem is None)
+    await until(lambda: working.problem is None)
     assert working.count("lost_to_retention") == 4
 
 
 async def test_a_batch_that_cannot_be_read_is_not_fetched_in_a_hot_loop(stage: Stage) -> None:
     working, spoiler = await spoilt(stage, bad_checksum, start=0)
-    await until(lambda: working.source.problem)
+    await until(lambda: working.problem)
     before = spoiler.answers
     await asyncio.sleep(1.6)
     assert spoiler.answers - before <= 4
@@ -329,7 +329,7 @@ async def test_batches_of_before_2017_are_read(stage: Stage) -> None:
     working, spoiler = await spoilt(stage, old, start=0)
     await until(lambda: working.recorder.offsets() == list(range(12)))
     assert spoiler.answers
-    assert working.source.problem is None
+    assert working.problem is None
 
 
 @both

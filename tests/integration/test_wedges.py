@@ -17,7 +17,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from connector.kafka import clients, repairs
-from connector.kafka.source import source
+from connector.kafka.source import membership, source
 from connector.local.kafka.broker_settings import ListenerSecurity
 from connector.local.kafka.cluster import LocalKafka
 from connector.telemetry.log_events import LogEvent
@@ -185,7 +185,7 @@ async def test_a_member_that_was_denied_its_group_for_a_moment_works_on(
             await stage.produce(3)
             await until(lambda: working.recorder.offsets() == [0, 1, 2])
             await until(lambda: committed(stage, 3))
-            assert working.source.problem is None
+            assert working.problem is None
         else:
             await until(lambda: group_is_empty(stage))
             assert working.partitions == {0}
@@ -205,7 +205,7 @@ async def test_who_shares_an_instance_id_says_so_and_lets_the_other_work_a_while
 ) -> None:
     monkeypatch.setattr("connector.settings.kafka._HEARTBEAT", 0.3)
     monkeypatch.setattr(repairs, "_AFTER_A_RIVAL", 2.0)
-    monkeypatch.setattr(source, "_RIVAL", 8.0)
+    monkeypatch.setattr(membership, "_RIVAL", 8.0)
     if not protected:
         monkeypatch.setattr(repairs, "on_rival", lambda consumer, met: None)
     async with Stage.open(bootstrap_servers) as stage:
@@ -214,7 +214,7 @@ async def test_who_shares_an_instance_id_says_so_and_lets_the_other_work_a_while
         with structlog.testing.capture_logs() as log:
             first, second = await stage.worker(settings), stage.work(settings)
             if protected:
-                await until(lambda: all("group_instance_id pod-0" in (w.source.problem or "") for w in (first, second)))
+                await until(lambda: all("group_instance_id pod-0" in (w.problem or "") for w in (first, second)))
             await asyncio.sleep(4)
             lost = sum(line["event"] == LogEvent.PARTITIONS_LOST for line in log)
             said = [line for line in log if line["event"] == LogEvent.SOURCE_PROBLEM]
@@ -224,10 +224,10 @@ async def test_who_shares_an_instance_id_says_so_and_lets_the_other_work_a_while
                 return
             assert lost < 6
             assert len(said) == 2, said
-            assert first.source.problem is not None
-            assert second.source.problem is not None
+            assert first.problem is not None
+            assert second.problem is not None
             await second.stop()
-            await until(lambda: first.source.problem is None)
+            await until(lambda: first.problem is None)
             recovered = [line for line in log if line["event"] == LogEvent.SOURCE_RECOVERED]
             assert len(recovered) == 1
         await stage.produce(3)
@@ -249,7 +249,7 @@ async def test_who_takes_over_an_instance_id_from_one_that_ended_has_no_rival(st
         assert second.partitions == {0}
         await stage.produce(1)
         await until(lambda: committed(stage, 1))
-        assert second.source.problem is None
+        assert second.problem is None
     assert [line for line in log if line["event"] == LogEvent.SOURCE_PROBLEM] == []
 
 

@@ -21,6 +21,7 @@ from connector.core.epochs.ledger import Ledger
 from connector.core.event import Event
 from connector.settings.load import parse
 from connector.telemetry.metrics import Metrics
+from connector.telemetry.problems import Problems
 from connector.worker import pipeline as pipeline_module
 from connector.worker.pipeline import Pipeline
 from tests.unit.factories import make_ledger
@@ -212,11 +213,12 @@ class Bench:
         self.settings = parse(sections)
         self.loop = virtual_loop()
         self.metrics = Metrics(self.loop.time)
+        self.problems = Problems()
         concurrency = self.settings.concurrency
         self.limiter = FixedLimiter(concurrency.max_in_flight, concurrency.max_bytes)
         self.events: dict[bytes, Event] = {}
         self.endpoint = Endpoint(script, self.events, self.lane_of, legible=legible)
-        self.pipeline = Pipeline(self.settings, self.endpoint, self.limiter, self.metrics)
+        self.pipeline = Pipeline(self.settings, self.endpoint, self.limiter, self.metrics, self.problems)
         self.results = Topic(self.pipeline.published, acknowledge)
         self.dead_letters = Topic(self.pipeline.buried, acknowledge)
         self.rooms = 0
@@ -226,7 +228,7 @@ class Bench:
         self.ledgers: dict[int, Ledger] = {}
         self._offsets: Counter[int] = Counter()
 
-    # -- the destination ---------------------------------------------------------------------------------------------
+    # -- the sink ----------------------------------------------------------------------------------------------------
 
     def publish(self, results: list[Outgoing]) -> None:
         """Take results."""
@@ -245,6 +247,17 @@ class Bench:
         """Forget what is not acknowledged."""
         self.results.discard()
         self.dead_letters.discard()
+
+    @property
+    def pending(self) -> int:
+        """How many are not acknowledged."""
+        return len(self.results.pending) + len(self.dead_letters.pending)
+
+    def learn(self, topics: object) -> None:
+        """Nothing to learn: everything fits."""
+
+    async def run(self) -> None:
+        """Nothing to do."""
 
     def _on_room(self) -> None:
         self.rooms += 1
@@ -284,8 +297,9 @@ class Bench:
         return self.pipeline.consuming
 
     def problem(self) -> str:
-        """Why consuming is stopped; empty while it is not."""
-        return self.pipeline.problem or ""
+        """Why consuming is stopped, name and sentence; empty while it is not."""
+        gravest = self.problems.gravest
+        return "" if gravest is None else f"{gravest.problem}: {gravest.sentence}"
 
     def end_epochs(self) -> None:
         """Drop every ledger, and have its partition read from the first event that is not complete."""

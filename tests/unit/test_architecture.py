@@ -37,6 +37,13 @@ WRONG = [
     ("pure", "core/epochs/lease.py", "import time", "epochs.lease -> time"),
     ("pure", "core/calls/outcome.py", "import aiokafka", "calls.outcome -> aiokafka"),
     ("clients", "worker/watchdog.py", "from aiokafka import TopicPartition", "worker.watchdog -> aiokafka"),
+    ("protocols", "kafka/topic.py", "from aiokafka import TopicPartition", "kafka.topic -> aiokafka"),
+    (
+        "seams",
+        "worker/health.py",
+        "from connector.kafka.source.epochs import Epochs",
+        "worker.health -> connector.kafka.source.epochs",
+    ),
 ]
 
 

@@ -60,7 +60,7 @@ def keys_of(batch: Batch) -> bytes:
     return b"".join(event.key or b"." for event in batch.events)
 
 
-def test_an_open_gate_gives_what_the_batcher_gives_and_has_no_problem() -> None:
+def test_an_open_gate_gives_what_the_batcher_gives() -> None:
     gate, batcher = make_gate(), batcher_of("abc")
     for key in (b"a", b"b", b"c"):
         batch = gate.choose(batcher, 0.0)
@@ -72,17 +72,13 @@ def test_an_open_gate_gives_what_the_batcher_gives_and_has_no_problem() -> None:
         assert not gate.is_probe(batch)
         assert not gate.concluded(batch, OK, 0.0)
     assert gate.choose(batcher, 0.0) is None
-    assert (gate.closed, gate.problem, gate.wake_at()) == (False, None, None)
+    assert (gate.closed, gate.wake_at()) == (False, None)
 
 
-@pytest.mark.parametrize(
-    ("make", "problem"),
-    [(halted, "halted, access_denied: not authorized"), (guarded, "guarded: 1 of the last 1 events")],
-)
-def test_a_closed_gate_says_why_and_gives_one_batch_when_a_probe_is_due(make: Callable[[], Gate], problem: str) -> None:
+@pytest.mark.parametrize("make", [halted, guarded])
+def test_a_closed_gate_gives_one_batch_when_a_probe_is_due(make: Callable[[], Gate]) -> None:
     gate, batcher = make(), batcher_of("ab")
     assert gate.closed
-    assert (gate.problem or "").startswith(problem)
     assert gate.wake_at() == 1.0
     assert gate.choose(batcher, 0.99) is None
     batch = probe(gate, batcher, 1.0)
@@ -91,7 +87,7 @@ def test_a_closed_gate_says_why_and_gives_one_batch_when_a_probe_is_due(make: Ca
     assert gate.wake_at() is None
     assert gate.choose(batcher, 100.0) is None, "one probe at a time"
     assert gate.concluded(batch, OK, 100.0)
-    assert (gate.closed, gate.problem, gate.probing) == (False, None, False)
+    assert (gate.closed, gate.probing) == (False, False)
 
 
 @pytest.mark.parametrize("make", [make_gate, halted, guarded])
@@ -124,7 +120,6 @@ def test_a_halts_probe_is_a_whole_batch_and_the_guards_a_single_event() -> None:
 def test_halted_and_guarded_the_halt_goes_first_and_its_probe_may_end_both() -> None:
     gate, batcher = guarded(), batcher_of("abc", max_events=3)
     gate.halt.begin("access_denied", "not authorized", 0.0)
-    assert (gate.problem or "").startswith("halted")
     batch = probe(gate, batcher, 1.0)
     assert len(batch.events) == 3
     assert gate.concluded(batch, OK, 1.0)

@@ -16,7 +16,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from connector.settings.load import parse
 from connector.telemetry.metrics import Histogram, Metrics, Stopwatch
 from connector.worker.connector import Connector
-from tests.unit.factories import make_event, make_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,19 +125,19 @@ def families_of(connector: Connector) -> dict[str, Any]:
 
 def test_every_family_of_the_contract_is_there_with_a_sentence() -> None:
     connector = Connector(parse({"endpoint": {"region": "eu-west-1"}}))
-    ledger = make_ledger(4)
-    event = make_event(ledger, 9, b"key", payload=b"12345")
-    ledger.deliver(event)
-    source = SimpleNamespace(
-        commit_age=1.5,
-        epochs=SimpleNamespace(
-            ledgers={4: ledger, 5: make_ledger(5)},
+    connector.source = cast(
+        "Any",
+        SimpleNamespace(
+            partitions=2,
+            unfinished=1,
+            bytes=13,
+            commit_age=1.5,
             lag=lambda: {4: 11.0, 5: 0.0},
             ages=lambda: {4: 2.5, 5: 0.0},
             oldest=lambda: {4: 9.0},
         ),
     )
-    connector._watch_numbers(cast("Any", source))
+    connector._watch_numbers()
     connector.metrics.calls.labels("retry", "throttled").inc()
     connector.metrics.dead_letters.labels("empty").inc()
     families = families_of(connector)
@@ -148,7 +147,7 @@ def test_every_family_of_the_contract_is_there_with_a_sentence() -> None:
     assert shown("connector_calls_total", {"outcome": "retry", "reason": "throttled"}) == 1
     assert shown("connector_dead_letters_total", {"reason": "empty"}) == 1
     assert shown("connector_buffered_events") == 1
-    assert shown("connector_buffered_bytes") == event.size
+    assert shown("connector_buffered_bytes") == 13
     assert shown("connector_limit") == 64
     assert shown("connector_calls_in_flight") == 0
     assert shown("connector_commit_age_seconds") == 1.5

@@ -71,7 +71,7 @@ async def test_a_halt_stops_consuming_says_so_once_and_ends_by_itself(failure: F
         await bench.wait(0.5)
         assert not bench.consuming()
         assert bench.rooms, "the source is told"
-        assert bench.problem() == f"halted, {reason}: {failure.code}: {failure.message}"
+        assert bench.problem() == f"halted: {reason}: {failure.code}: {failure.message}"
         await bench.wait(10_000)
         assert [line["event"] for line in log] == ["halted"]
         assert (log[0]["reason"], log[0]["problem"]) == (reason, f"{failure.code}: {failure.message}")

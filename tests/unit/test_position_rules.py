@@ -21,11 +21,11 @@ STOOD = OFFSETS | st.just(NOWHERE)
 
 
 def policy(reset: Reset) -> PositionPolicy:
-    return PositionPolicy("fraud", reset)
+    return PositionPolicy(reset)
 
 
 def go_on(reset: Reset, stood: int, committed: Commit | None, extent: tuple[int, int]) -> Position:
-    return policy(reset).go_on("requests/3", stood, committed, *extent)
+    return policy(reset).go_on(stood, committed, *extent)
 
 
 # -- the first position ------------------------------------------------------------------------------------------------
@@ -35,39 +35,32 @@ def go_on(reset: Reset, stood: int, committed: Commit | None, extent: tuple[int,
 def test_a_partition_that_is_new_to_a_known_group_starts_at_its_beginning(
     reset: Reset, extent: tuple[int, int]
 ) -> None:
-    assert policy(reset).first("requests/3", *extent, known_group=True) == Position(extent[0])
+    assert policy(reset).first(*extent, known_group=True) == Position(extent[0])
 
 
 @given(extent=EXTENTS)
 def test_the_policy_chooses_for_a_group_without_any_commit(extent: tuple[int, int]) -> None:
     begin, end = extent
-    assert policy("earliest").first("requests/3", begin, end, known_group=False) == Position(begin)
-    assert policy("latest").first("requests/3", begin, end, known_group=False) == Position(end)
+    assert policy("earliest").first(begin, end, known_group=False) == Position(begin)
+    assert policy("latest").first(begin, end, known_group=False) == Position(end)
 
 
-def test_policy_fail_waits_for_a_commit_and_names_group_and_partition() -> None:
-    position = policy("fail").first("requests/3", 0, 9, known_group=False)
-    assert position == Position(None, problem=position.problem)
-    assert position.problem is not None
-    assert "group fraud has no committed offset for requests/3" in position.problem
-    assert "kafka.auto_offset_reset is fail" in position.problem
+def test_policy_fail_leaves_the_first_position_to_a_person() -> None:
+    assert policy("fail").first(0, 9, known_group=False) == Position(None)
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------
 
 
 @given(reset=RESETS, stood=STOOD, committed=COMMITS, extent=EXTENTS)
-def test_a_position_is_in_the_partition_or_a_person_is_told_what_to_do(
+def test_a_position_is_in_the_partition_or_left_to_a_person(
     reset: Reset, stood: int, committed: Commit | None, extent: tuple[int, int]
 ) -> None:
     position = go_on(reset, stood, committed, extent)
     if position.offset is None:
         assert reset == "fail"
-        assert position.problem is not None
-        assert position == Position(None, problem=position.problem)
-        assert f"requests/3 has events {extent[0]} to {extent[1]}" in position.problem
+        assert position == Position(None)
     else:
-        assert position.problem is None
         assert extent[0] <= position.offset <= extent[1]
 
 

@@ -110,10 +110,8 @@ def shown_by(bench: Bench) -> str:
     connector: Any = SimpleNamespace(
         pipeline=bench.pipeline,
         metrics=bench.metrics,
-        source=SimpleNamespace(problem=None, joined=True, cut_off=False),
+        problems=bench.problems,
         settings=bench.settings,
-        sink=SimpleNamespace(problem=None),
-        stopping=False,
     )
     views: dict[str, Any] = {}
     app: Any = SimpleNamespace(page=lambda path: lambda view: views.setdefault(path, view))

@@ -35,13 +35,6 @@ class Gate:
         return self.halt.halted or self.guard.tripped
 
     @property
-    def problem(self) -> str | None:
-        """Why consuming is stopped, in a sentence; None while it is not."""
-        if self.halt.halted:
-            return f"halted, {self.halt.reason}: {self.halt.message}"
-        return f"guarded: {self.guard.hint}" if self.guard.tripped else None
-
-    @property
     def probing(self) -> bool:
         """Whether a probe is in flight."""
         return self._probe is not None

@@ -17,12 +17,11 @@ NOWHERE = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where to read; without an `offset` a person must act, and `problem` says how."""
+    """Where to read; without an `offset` a person must act."""
 
     offset: int | None
     commit: Commit | None = None
     """What the group has committed there, if that is about this topic."""
-    problem: str | None = None
     another_epoch: bool = False
     """Whether another epoch begins there: what was delivered before says nothing about these offsets."""
     lost: int = 0
@@ -33,35 +32,26 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class PositionPolicy:
-    """What `kafka.auto_offset_reset` means for a group; a `partition` is named as `topic/number`."""
+    """What `kafka.auto_offset_reset` means for a partition."""
 
-    group: str
     reset: Literal["earliest", "latest", "fail"]
 
-    def first(self, partition: str, begin: int, end: int, *, known_group: bool) -> Position:
+    def first(self, begin: int, end: int, *, known_group: bool) -> Position:
         """Where to start in a partition that the group has never committed; it knows the topic if it has another one."""
         if known_group:
             # A new partition of a topic that the group works on: its first events are as good as any.
             return Position(begin)
         if self.reset == "fail":
-            return Position(
-                None,
-                problem=f"group {self.group} has no committed offset for {partition}, and "
-                "kafka.auto_offset_reset is fail: commit one, or set earliest or latest",
-            )
+            return Position(None)
         return Position(begin if self.reset == "earliest" else end)
 
-    def go_on(self, partition: str, stood: int, committed: Commit | None, begin: int, end: int) -> Position:
+    def go_on(self, stood: int, committed: Commit | None, begin: int, end: int) -> Position:
         """Where to go on in a partition that cannot be read at `stood`, and has the events from `begin` to before `end`."""
         if begin <= stood <= end:
             return Position(stood)
         if self.reset == "fail":
             if committed is None or not begin <= committed.offset <= end:
-                return Position(
-                    None,
-                    problem=f"{partition} has events {begin} to {end}, but not what we stood at, and "
-                    "kafka.auto_offset_reset is fail: commit an offset that exists, or set earliest or latest",
-                )
+                return Position(None)
             return Position(committed.offset, committed, another_epoch=True)
         if stood < begin:
             # What was delivered before is still ours to answer, so the epoch goes on.

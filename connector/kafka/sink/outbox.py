@@ -16,6 +16,7 @@ from connector.errors import ConnectorError
 from connector.kafka import repairs
 from connector.kafka.explanation import explain
 from connector.telemetry.log_events import LogEvent
+from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from connector.core.epochs.lease import Lease
     from connector.kafka.sink.output_topic import OutputTopic
     from connector.telemetry.metrics import Stopwatch
+    from connector.telemetry.problems import Problems
 
 
 class ProducerFactory(Protocol):
@@ -57,17 +59,17 @@ class Outbox:
         acknowledged: Callable[[list[Outgoing]], None],
         lease: Lease,
         busy: Stopwatch,
+        problems: Problems,
         log: FilteringBoundLogger,
         start_limit: float = 30.0,
         stop_limit: float = 5.0,
     ) -> None:
         self.topic = topic
-        self.problem: str | None = None
-        """Why nothing can be published at present, in a sentence; None while all is well."""
         self._make = producer
         self._acknowledged = acknowledged
         self._lease = lease
         self._busy = busy
+        self._problems = problems
         self._log = log
         self._start_limit = start_limit
         self._stop_limit = stop_limit
@@ -119,25 +121,23 @@ class Outbox:
                 async with asyncio.timeout(self._start_limit):
                     await producer.start()
                 if not self._pending:
-                    self.problem = None
+                    self._problems.clear(Problem.PUBLISH_FAILS, self.topic.name)
                 await self._publish(producer)
             except _Withdrawn:
                 spoilt = True
             except (ConnectorError, KafkaError, OSError, TimeoutError) as error:
                 spoilt = True
-                problem = f"publishing to {self.topic.name} fails: {explain(error)}"
-                if problem != self.problem:
-                    self._log.warning(
-                        LogEvent.PUBLISH_FAILED, topic=self.topic.name, error=repr(error), pending=self._pending
-                    )
-                self.problem = problem
+                name = self.topic.name
+                if self._problems.set(Problem.PUBLISH_FAILS, name, topic=name, error=explain(error)):
+                    self._log.warning(LogEvent.PUBLISH_FAILED, topic=name, error=repr(error), pending=self._pending)
                 if isinstance(error, MessageSizeTooLargeError):
                     backoff = _BACKOFF[0]  # the next try is another one
             finally:
                 if producer is not None:
                     await self._give_up(producer, spoilt=spoilt or bool(self._in_flight))
             await asyncio.sleep(backoff)
-            backoff = _BACKOFF[0] if self.problem is None else min(2 * backoff, longest)
+            failing = self._problems.holds(Problem.PUBLISH_FAILS, self.topic.name)
+            backoff = min(2 * backoff, longest) if failing else _BACKOFF[0]
 
     async def _publish(self, producer: AIOKafkaProducer) -> None:
         """Send what is queued, one batch in flight for each output partition; raises the error of the first failed send."""
@@ -180,7 +180,7 @@ class Outbox:
         error = KafkaError("the send was cancelled") if future.cancelled() else future.exception()
         if error is None:
             del self._in_flight[partition]
-            self.problem = None
+            self._problems.clear(Problem.PUBLISH_FAILS, self.topic.name)
             self._count(self._pending - len(sent))
             self._acknowledged(sent)
         else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiokafka.producer.message_accumulator import BatchBuilder
 
     from connector.core.answers.outgoing import Outgoing
-    from connector.kafka.topics import Topic
+    from connector.kafka.topic import Topic
 
 _BATCH_BYTES = 1_000_000
 """A batch never grows beyond this, whatever the topic takes."""

@@ -1,4 +1,4 @@
-"""Sink: publishes results and dead letters, each through an outbox and a producer of its own.
+"""OutboxSink: publishes results and dead letters, each through an outbox and a producer of its own.
 
 They are apart because an idempotent producer whose topic takes no writes slows every other topic that it serves.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,30 +17,18 @@ from connector.kafka.sink.outbox import Outbox
 from connector.kafka.sink.output_topic import OutputTopic
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from connector.core.answers.outgoing import Outgoing
     from connector.core.epochs.lease import Lease
-    from connector.kafka.topics import Topic
+    from connector.kafka.sink.protocol import Upstream
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from connector.telemetry.metrics import Stopwatch
+    from connector.telemetry.problems import Problems
 
 
-class Upstream(Protocol):
-    """What a sink needs of the pipeline before it."""
-
-    def published(self, results: list[Outgoing]) -> None:
-        """The broker has these results for good."""
-        ...
-
-    def buried(self, letters: list[Outgoing]) -> None:
-        """The broker has these dead letters for good."""
-        ...
-
-    def result_too_large(self, result: Outgoing, size: int) -> None:
-        """A result's topic can never take it; `size` in bytes."""
-        ...
-
-
-class Sink:
+class OutboxSink:
     """Publishes results and dead letters in order, and says when the broker has acknowledged them.
 
     `upstream` is told of both, each in the order in which they were given; `busy` runs while anything is
@@ -52,6 +40,7 @@ class Sink:
         settings: Settings,
         lease: Lease,
         busy: Stopwatch,
+        problems: Problems,
         upstream: Upstream,
     ) -> None:
         kafka, log = settings.kafka, structlog.get_logger("connector.sink")
@@ -62,6 +51,7 @@ class Sink:
             acknowledged=upstream.published,
             lease=lease,
             busy=busy,
+            problems=problems,
             log=log,
         )
         self.dead_letters = Outbox(
@@ -70,6 +60,7 @@ class Sink:
             acknowledged=upstream.buried,
             lease=lease,
             busy=busy,
+            problems=problems,
             log=log,
         )
 
@@ -78,12 +69,7 @@ class Sink:
         """How many results and dead letters the broker has not acknowledged."""
         return self.results.pending + self.dead_letters.pending
 
-    @property
-    def problem(self) -> str | None:
-        """Why nothing can be published at present, in a sentence; None while all is well."""
-        return self.results.problem or self.dead_letters.problem
-
-    def learn(self, topics: dict[str, Topic]) -> None:
+    def learn(self, topics: Mapping[str, Topic]) -> None:
         """Take the sizes that the topics allow."""
         for outbox in (self.results, self.dead_letters):
             outbox.topic.learn(topics)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from connector.core.answers.outgoing import Outgoing
     from connector.core.epochs.lease import Lease
     from connector.core.epochs.ledger import Commit, Ledger
-    from connector.kafka.sink.sink import Upstream
-    from connector.kafka.topics import Topic
+    from connector.kafka.sink.protocol import Upstream
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
+    from connector.telemetry.problems import Problems
 
 _TURN = 1 / 50
 """Seconds between two transactions of a process, in the long run; one costs about 1.8 ms of CPU."""
@@ -36,8 +37,13 @@ _STARTS = 8
 """Producers that are started at a time."""
 
 
-class Membership(Protocol):
-    """What transactions need of the source: our place in the group."""
+class Group(Protocol):
+    """What transactions need of our membership in the group."""
+
+    @property
+    def lease(self) -> Lease:
+        """Whether we may take ourselves for the owner of our partitions."""
+        ...
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """What the group has committed of a partition; raises KafkaError."""
@@ -57,22 +63,22 @@ class Transactions:
     def __init__(
         self,
         settings: Settings,
-        lease: Lease,
+        membership: Group,
         metrics: Metrics,
+        problems: Problems,
         upstream: Upstream,
-        membership: Membership,
     ) -> None:
         kafka = settings.kafka
         self.results = OutputTopic(kafka.output_topic, upstream.result_too_large)
         self.dead_letters = OutputTopic(kafka.dead_letter_topic, without_value)
         self.group = kafka.group_id
+        self.problems = problems
         self.limit = 2 * kafka.request_timeout
         self.hurry = asyncio.Event()
         self._settings = settings
-        self._lease = lease
+        self._membership = membership
         self._metrics = metrics
         self._upstream = upstream
-        self._membership = membership
         self._log = structlog.get_logger("connector.transactions")
         self._transactors: dict[Ledger, Transactor] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -106,11 +112,6 @@ class Transactions:
     def commit_age(self) -> float:
         """Seconds since nothing was left to commit."""
         return time.monotonic() - self._since if self._pending else 0.0
-
-    @property
-    def problem(self) -> str | None:
-        """Why something cannot be published at present, in a sentence; None while all is well."""
-        return next((one.problem for one in self._transactors.values() if one.problem is not None), None)
 
     async def flushed(self) -> None:
         """Wait until everything that can be committed is."""
@@ -167,14 +168,14 @@ class Transactions:
         """A transactional producer of the ledger's partition that is not started."""
         return clients.producer(
             self._settings,
-            self._lease,
+            self._membership.lease,
             max_batch_size=max_batch_size,
             transactional_id=f"{self.group}/{ledger.topic}/{ledger.partition}",
         )
 
     async def owned(self) -> None:
         """Wait until the lease holds."""
-        await owned(self._lease)
+        await owned(self._membership.lease)
 
     async def committed(self, partition: TopicPartition) -> Commit | None:
         """What the group has committed, read with its errors checked."""

@@ -15,6 +15,7 @@ from connector.core.answers.portion import Answers
 from connector.kafka import repairs
 from connector.kafka.explanation import explain
 from connector.telemetry.log_events import LogEvent
+from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from connector.core.answers.portion import Portion
     from connector.core.epochs.ledger import Commit, Ledger
     from connector.kafka.sink.output_topic import OutputTopic
+    from connector.telemetry.problems import Problems
 
 _MOST_EVENTS = 10_000
 _MOST_BYTES = 16 * 2**20
@@ -49,6 +51,7 @@ class Surroundings(Protocol):
     results: OutputTopic
     dead_letters: OutputTopic
     group: str
+    problems: Problems
     hurry: asyncio.Event
     """Set while what is answered should be committed without waiting for more."""
     limit: float
@@ -94,10 +97,9 @@ class Transactor:
         self.ledger = ledger
         self.answers = Answers(ledger)
         self.partition = TopicPartition(ledger.topic, ledger.partition)
-        self.problem: str | None = None
-        """Why nothing of this partition can be published at present, in a sentence; None while all is well."""
         self.idle = asyncio.Event()
         self._around = around
+        self._name = f"{ledger.topic}/{ledger.partition}"
         self._log = log
         self._producer: AIOKafkaProducer | None = None
         self._wake = asyncio.Event()
@@ -149,6 +151,7 @@ class Transactor:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        self._around.problems.clear(Problem.TRANSACTION_FAILS, self._name)
         await self._give_up()
         if self._giving_up:
             await asyncio.wait(self._giving_up)
@@ -190,12 +193,12 @@ class Transactor:
         if self._displaced >= _DISPLACED:
             # If the partition is another's the group says so; if it is ours the next epoch begins where the group is.
             self._around.rejoin()
-        problem = f"a transaction of {self.ledger.topic}/{self.ledger.partition} fails: {explain(error)}"
         if isinstance(error, ProducerFenced):
             # Another start with our id, or the brokers' time limit; whether the partition is ours is for the group to say.
             self._log.warning(LogEvent.FENCED, topic=self.ledger.topic, partition=self.ledger.partition)
             return
-        if problem != self.problem:
+        name, problems = self._name, self._around.problems
+        if problems.set(Problem.TRANSACTION_FAILS, name, partition=name, error=explain(error)):
             self._log.warning(
                 LogEvent.PUBLISH_FAILED,
                 topic=self.ledger.topic,
@@ -203,14 +206,13 @@ class Transactor:
                 error=repr(error),
                 pending=len(self.answers),
             )
-        self.problem = problem
 
     async def _publish(self) -> None:
         """Commit portion after portion; raises what a transaction failed with."""
         while True:
             portion = self.answers.portion(_MOST_EVENTS, _MOST_BYTES)
             if portion is None:
-                self.problem = None
+                self._around.problems.clear(Problem.TRANSACTION_FAILS, self._name)
                 self._wake.clear()
                 self.idle.set()
                 with contextlib.suppress(TimeoutError):
@@ -225,7 +227,7 @@ class Transactor:
                 self.idle.clear()
                 if await self._transact(portion):
                     self._settle(portion.commit)
-                    self.problem = None
+                    self._around.problems.clear(Problem.TRANSACTION_FAILS, self._name)
                     self._backoff = _BACKOFF[0]
 
     # -- one transaction ---------------------------------------------------------------------------------------------
@@ -296,6 +298,17 @@ class Transactor:
         Raises Displaced when the group has an offset that we never committed: then the partition is another process's, or
         its offset was moved.
         """
+        # The start of our producer has ended every transaction under our id, so the group's offset is the last word on them.
+        # Say we know of 5, and the portion up to 10 has failed:
+        #   - The group is at 5: it was aborted, and is published again.
+        #   - The group is at 10: the brokers had committed it, and the answer was lost with the connection. Published
+        #     again, its results would be there twice.
+        #   - The group is at 20, which only another can have committed: we were frozen, B got the partition, started with
+        #     our id, and went on. Our start has fenced B, since the last one wins, and no broker stops us: our 5 to 9
+        #     would be published a second time, and the group moved back from 20 to 10. So we publish nothing. B starts
+        #     again, finds the group where B left it, and goes on; we ask the group whose the partition is.
+        # Before the first commit of an epoch we know of no offset, or of none that is valid: then the group has none either,
+        # or still the one that was found there, perhaps of an earlier topic of that name.
         committed, known = await self._committed(), self.ledger.committed
         if committed is not None and committed == self._attempted:
             self._settle(committed)

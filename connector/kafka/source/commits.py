@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import OffsetAndMetadata
 from aiokafka.errors import CommitFailedError, IllegalStateError, OffsetMetadataTooLargeError
 
-from connector.core.epochs.ledger import Commit
+from connector.core.epochs.ledger import Commit, Ledger
 from connector.kafka.explanation import explain
 from connector.telemetry.log_events import LogEvent
 
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
     from connector.kafka.source.epochs import Epochs
     from connector.settings.kafka import Kafka
     from connector.telemetry.metrics import Metrics
+
+
+class Committer(Protocol):
+    """What commits in our stead, in transactions."""
+
+    async def open(self, ledgers: Iterable[Ledger]) -> None:
+        """Fence the former owners of these partitions, whose offsets may be read then; raises KafkaError."""
+        ...
+
+    @property
+    def commit_age(self) -> float:
+        """Seconds since nothing was left to commit."""
+        ...
 
 
 class Commits:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
@@ -17,56 +17,55 @@ from connector.core.epochs.position import NOWHERE, Position, PositionPolicy
 from connector.kafka import repairs, topics
 from connector.kafka.explanation import explain
 from connector.telemetry.log_events import LogEvent
+from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
     from connector.core.epochs.ledger import Commit, Ledger
+    from connector.kafka.source.commits import Committer
     from connector.kafka.source.epochs import Epochs
     from connector.settings.kafka import Kafka
     from connector.telemetry.metrics import Metrics
+    from connector.telemetry.problems import Problems
 
 _RETRY = (0.2, 5.0)
 
 
-class Opener(Protocol):
-    """What commits offsets in transactions."""
-
-    async def open(self, ledgers: Iterable[Ledger]) -> None:
-        """Fence the former owners of these partitions, whose offsets may be read then."""
-        ...
-
-
 class Positions:
-    """Finds the position of every epoch; `say` takes a problem or None, `placed` is called when partitions were placed."""
+    """Finds the position of every epoch; `placed` is called when partitions were placed.
+
+    What commits in transactions, if anything does, is opened before offsets are read.
+    """
 
     def __init__(
         self,
         kafka: Kafka,
         epochs: Epochs,
         metrics: Metrics,
+        problems: Problems,
         log: Any,
         *,
-        say: Callable[[str | None], None],
         placed: Callable[[], None],
+        transactions: Committer | None,
     ) -> None:
         self._kafka = kafka
         self._epochs = epochs
         self._metrics = metrics
+        self._problems = problems
         self._log = log
-        self._say = say
         self._placed = placed
-        self._policy = PositionPolicy(kafka.group_id, kafka.auto_offset_reset)
+        self._transactions = transactions
+        self._policy = PositionPolicy(kafka.auto_offset_reset)
         self._unreadable: dict[TopicPartition, int] = {}
         """Where we stood on the partitions that cannot be read there."""
         self._starts: dict[TopicPartition, Position] = {}
         """Where epochs start for which that is known already."""
+        self._for_a_person: set[TopicPartition] = set()
+        """The partitions for which `kafka.auto_offset_reset` leaves the choice to a person."""
         self._finding: asyncio.Task[None] | None = None
         self._topic_id: Any = None
-        self._topic_missing = False
         self._watching = True
-        self.transactions: Opener | None = None
-        """What must be open before offsets are read."""
 
     @property
     def unreadable(self) -> Collection[TopicPartition]:
@@ -76,7 +75,7 @@ class Positions:
     def expect(self, topic_id: Any) -> None:
         """Take this for the id of the input topic, which exists."""
         self._topic_id = topic_id
-        self._topic_missing = False
+        self._problems.clear(Problem.TOPIC_GONE)
 
     def find(self) -> asyncio.Task[None]:
         """Place every epoch that has no position, in a task that takes as long as Kafka does not say where."""
@@ -119,12 +118,9 @@ class Positions:
             except (KafkaError, OSError, TimeoutError):
                 continue
             if found is None:
-                self._topic_missing = True
-                self._say(f"topic {topic} does not exist any more: create it, and work goes on")
+                self._problems.set(Problem.TOPIC_GONE, topic=topic)
                 continue
-            if self._topic_missing:
-                self._topic_missing = False
-                self._say(None)
+            self._problems.clear(Problem.TOPIC_GONE)
             placed = {tp: ledger for tp, ledger in placed.items() if ledgers.get(tp) is ledger}
             passed = [tp for tp, ledger in placed.items() if begins[tp] > (ledger.next_offset or 0)]
             self.hold_back(list(placed) if found.id != self._topic_id else passed)
@@ -135,25 +131,46 @@ class Positions:
         """Place every ledger that is positioning, and every partition that is unreadable, trying for as long as it takes."""
         ledgers = self._epochs.ledgers
         wait, longest = _RETRY
+        for tp in self._for_a_person - ledgers.keys():
+            self._decided(tp)
         while waiting := {tp for tp, ledger in ledgers.items() if ledger.positioning} | set(self._unreadable):
-            what = f"the transactions of {self._kafka.group_id} cannot begin"
             try:
-                if self.transactions is not None:
-                    await self.transactions.open([ledgers[tp] for tp in waiting])
-                what = f"the offsets of {self._kafka.group_id} cannot be read"
-                async with asyncio.timeout(self._kafka.request_timeout):
-                    await self._place(waiting)
-            except (KafkaError, OSError, TimeoutError) as error:
-                self._say(f"{what}: {explain(error)}; trying again")
+                if await self._open([ledgers[tp] for tp in waiting]):
+                    await self._read(waiting)
             except Exception as error:  # noqa: BLE001 - left alone, the partitions would stay paused for ever
                 self._log.exception(LogEvent.SOURCE_FAILED)
-                self._say(f"no position was found: {type(error).__name__}; trying again")
+                self._problems.set(Problem.POSITIONS_BROKE, error=type(error).__name__)
+            else:
+                self._problems.clear(Problem.POSITIONS_BROKE)
             if waiting & set(self._unreadable) or any(ledgers[tp].positioning for tp in waiting):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, longest)
-        # A topic that is gone leaves nothing to place, and is no less missing.
-        if not self._topic_missing:
-            self._say(None)
+        # Whatever failed was about partitions that are placed by now, or not ours any more.
+        self._problems.clear(Problem.TRANSACTIONS_CLOSED)
+        self._problems.clear(Problem.OFFSETS_UNREADABLE)
+        self._problems.clear(Problem.POSITIONS_BROKE)
+
+    async def _open(self, ledgers: list[Ledger]) -> bool:
+        """Open what commits offsets in transactions, if anything does; False when it did not open."""
+        if self._transactions is None:
+            return True
+        try:
+            await self._transactions.open(ledgers)
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._problems.set(Problem.TRANSACTIONS_CLOSED, group=self._kafka.group_id, error=explain(error))
+            return False
+        self._problems.clear(Problem.TRANSACTIONS_CLOSED)
+        return True
+
+    async def _read(self, waiting: set[TopicPartition]) -> None:
+        """Place these partitions, where the group's offsets can be read."""
+        try:
+            async with asyncio.timeout(self._kafka.request_timeout):
+                await self._place(waiting)
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._problems.set(Problem.OFFSETS_UNREADABLE, group=self._kafka.group_id, error=explain(error))
+        else:
+            self._problems.clear(Problem.OFFSETS_UNREADABLE)
 
     async def _place(self, waiting: set[TopicPartition]) -> None:
         """Find the position of each of these partitions, where there is one, and let it be fetched."""
@@ -186,14 +203,17 @@ class Positions:
             if position.offset is not None:
                 ledgers[tp].place(position.offset, position.commit)
                 consumer.seek(tp, position.offset)
+                self._decided(tp)
         self._topic_id = found.id
         self._placed()
 
     def _first(self, tp: TopicPartition, begin: int, end: int, *, known_group: bool) -> Position:
-        position = self._policy.first(f"{tp.topic}/{tp.partition}", begin, end, known_group=known_group)
+        position = self._policy.first(begin, end, known_group=known_group)
         where = {"topic": tp.topic, "partition": tp.partition, "offset": position.offset}
         if position.offset is None:
-            self._say(position.problem)
+            name = _name(tp)
+            self._for_a_person.add(tp)
+            self._problems.set(Problem.NO_COMMIT, name, group=self._kafka.group_id, partition=name)
         elif known_group:
             self._log.info(LogEvent.PARTITION_NEW, **where)
         else:
@@ -204,10 +224,13 @@ class Positions:
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, committed: Commit | None, begin: int, end: int
     ) -> None:
         stood, ledger = self._unreadable[tp], self._epochs.ledgers[tp]
-        position = self._policy.go_on(f"{tp.topic}/{tp.partition}", stood, committed, begin, end)
+        position = self._policy.go_on(stood, committed, begin, end)
         if position.offset is None:
-            self._say(position.problem)
+            name = _name(tp)
+            self._for_a_person.add(tp)
+            self._problems.set(Problem.POSITION_GONE, name, partition=name, begin=begin, end=end)
             return
+        self._decided(tp)
         if position.recreated:
             self._metrics.topics_recreated.inc()
             self._log.error(LogEvent.TOPIC_RECREATED, topic=tp.topic, partition=tp.partition)
@@ -231,3 +254,13 @@ class Positions:
         self._epochs.ledgers[tp].drop()
         self._epochs.begin([tp])
         self._starts[tp] = position
+
+    def _decided(self, tp: TopicPartition) -> None:
+        """Note that a partition does not wait for a person, or not here."""
+        self._for_a_person.discard(tp)
+        self._problems.clear(Problem.NO_COMMIT, _name(tp))
+        self._problems.clear(Problem.POSITION_GONE, _name(tp))
+
+
+def _name(tp: TopicPartition) -> str:
+    return f"{tp.topic}/{tp.partition}"

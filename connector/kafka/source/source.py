@@ -1,8 +1,8 @@
-"""Source: brings the events of our partitions, and ends their epochs in order.
+"""KafkaSource: brings the events of our partitions, and ends their epochs in order.
 
 It owns the consumer, which it can replace. Reading paths: `_poll` is the loop; `on_partitions_revoked` and
 `on_partitions_assigned` are a rebalance. `Epochs` has the ledgers and is back-pressure, `Positions` finds where they start,
-`Commits` commits.
+`Commits` commits, `Membership` knows how we stand with the group.
 """
 
 from __future__ import annotations
@@ -10,140 +10,130 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from connector.core.epochs.lease import Lease
 from connector.core.event import Event
-from connector.kafka import clients, repairs, topics
-from connector.kafka.explanation import explain, is_denial
+from connector.kafka import clients, repairs
+from connector.kafka.explanation import explain
 from connector.kafka.source.commits import Commits
 from connector.kafka.source.epochs import Epochs
+from connector.kafka.source.lookup import find_topics
 from connector.kafka.source.positions import Positions
-from connector.kafka.unreadable import Unreadable
+from connector.kafka.unreadable import AGAIN, Unreadable
 from connector.telemetry.log import traceback_of
 from connector.telemetry.log_events import LogEvent
+from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
-    from connector.core.epochs.ledger import Commit
-    from connector.kafka.source.positions import Opener
+    from connector.kafka.source.commits import Committer
+    from connector.kafka.source.membership import Membership
+    from connector.kafka.source.protocol import Downstream
+    from connector.kafka.topic import Topic
     from connector.settings import Settings
     from connector.telemetry.metrics import Metrics
+    from connector.telemetry.problems import Problems
 
 _POLL_MS = 200
 _POLL_RECORDS = 2000
 """Events taken in one turn, so that the loop is not held for long by many small ones."""
 _FAILURES_BEFORE_REPLACEMENT = 5
 _RETRY = (0.2, 5.0)
-_RIVAL = 30.0
-"""Seconds without another process of our `group_instance_id` after which it counts as gone."""
-_LEASE = 0.75
-"""How much of the session time-out a heartbeat's answer is good for: what is sent on its evidence needs time to arrive."""
 _CLOSING = 2.0
 """Seconds of a drain that publishing and the commit may count on, at most a fifth of it."""
 
 
-class Downstream(Protocol):
-    """What the source needs of the pipeline behind it."""
+class KafkaSource:
+    """The source on aiokafka: it commits what is complete, unless `transactions` do."""
 
-    @property
-    def consuming(self) -> bool:
-        """Whether events may be fetched: not halted, not guarded."""
-        ...
-
-    @property
-    def growth(self) -> float:
-        """Bytes that results take for each byte of their events."""
-        ...
-
-    def deliver(self, events: list[Event]) -> None:
-        """Take the events of one partition; returns at once."""
-        ...
-
-    async def drain(self, calls_until: float, published_until: float) -> None:
-        """Make no further call, and wait until those in flight have ended and their results are acknowledged.
-
-        Bounded by two moments of the loop's clock.
-        """
-        ...
-
-    def forget(self) -> None:
-        """Drop every event: its epoch has ended."""
-        ...
-
-
-class Source:
-    """Brings the events of our partitions, and commits what is complete, unless transactions do."""
-
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        membership: Membership,
+        metrics: Metrics,
+        problems: Problems,
+        downstream: Downstream,
+        transactions: Committer | None = None,
+    ) -> None:
         self._settings = settings
         self._kafka = settings.kafka
+        self._membership = membership
         self._metrics = metrics
+        self._problems = problems
+        self._downstream = downstream
+        self._transactions = transactions
         self._log = structlog.get_logger("connector.source")
-        self._downstream: Downstream
-        self._transactions: Opener | None = None
         self.epochs = Epochs(settings.buffer)
         """The ledgers of our partitions."""
-        self._positions = Positions(self._kafka, self.epochs, metrics, self._log, say=self._say, placed=self.gate)
+        self._positions = Positions(
+            self._kafka, self.epochs, metrics, problems, self._log, placed=self.gate, transactions=transactions
+        )
+        self._commits = Commits(self._kafka, self.epochs, membership.lease, metrics, self._log)
         self._ending = asyncio.Lock()
-        self._heard = time.monotonic()
-        self.lease = Lease(_LEASE * self._kafka.session_timeout)
-        """Whether we may take ourselves for the owner of our partitions."""
-        self._commits = Commits(self._kafka, self.epochs, self.lease, metrics, self._log)
-        self._said: str | None = None
-        self._rival_until = 0.0
-        self._held_up: str | None = None
-        """Which batch cannot be read, in a sentence, whatever else is well again."""
         self._stopping = False
-        self.joined = False
-        """Whether the group has given us an assignment, which may be empty."""
-        self.problem: str | None = None
-        """Why no events come, in a sentence; None while all is well."""
 
-    def attach(self, downstream: Downstream, transactions: Opener | None = None) -> None:
-        """Name the pipeline that takes the events, and what commits their offsets when that is not the source."""
-        self._downstream = downstream
-        self._transactions = self._positions.transactions = transactions
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether the group coordinator has not answered for longer than a rebalance can keep it silent."""
-        silent = time.monotonic() - self._heard
-        return self.epochs.consumer is not None and silent > self._kafka.request_timeout + 2 * self._kafka.heartbeat
-
-    async def committed(self, partition: TopicPartition) -> Commit | None:
-        """What the group has committed of a partition; raises KafkaError."""
-        if self.epochs.consumer is None:
-            raise ConsumerStoppedError
-        return (await repairs.committed(self.epochs.consumer, [partition]))[partition]
-
-    def rejoin(self) -> None:
-        """Ask the group for our partitions anew: their epochs end in order, and others begin where the group is."""
-        if self.epochs.consumer is not None:
-            repairs.rejoin(self.epochs.consumer)
+    # -- how it stands -----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, object]:
         """What it is doing, for a person who must find out why nothing moves."""
-        return {
-            "joined": self.joined,
-            "owner": self.lease.holds(time.monotonic()),
-            **self.epochs.state(),
-        }
+        return {**self._membership.state(), **self.epochs.state()}
+
+    @property
+    def owes(self) -> bool:
+        """Whether there are events to work on."""
+        return self.epochs.owe
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions are ours."""
+        return len(self.epochs.ledgers)
+
+    @property
+    def unfinished(self) -> int:
+        """How many events are delivered and not complete."""
+        return sum(ledger.unfinished for ledger in self.epochs.ledgers.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the unfinished events, and of their results that wait for the broker."""
+        return sum(ledger.bytes for ledger in self.epochs.ledgers.values())
 
     @property
     def commit_age(self) -> float:
         """Seconds since all that was complete had been committed."""
-        return self._commits.age
+        return self._commits.age if self._transactions is None else self._transactions.commit_age
+
+    def lag(self) -> dict[int, float]:
+        """How many events of each of our partitions are not complete, as far as the broker has told its end."""
+        return self.epochs.lag()
+
+    def ages(self) -> dict[int, float]:
+        """Seconds since the delivery of each partition's oldest unfinished event."""
+        return self.epochs.ages()
+
+    def oldest(self) -> dict[int, float]:
+        """The offset of each partition's oldest unfinished event, where there is one."""
+        return self.epochs.oldest()
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
+    async def find_topics(self) -> dict[str, Topic]:
+        """Wait until the topics exist, and describe them."""
+        return await find_topics(self._settings, self._problems)
+
     async def run(self) -> None:
-        """Bring events until cancelled, replacing the consumer when it is spoilt."""
+        """Bring events until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._membership.watch())
+            tasks.create_task(self._consume())
+
+    async def _consume(self) -> None:
+        """Poll, commit and watch, and replace the consumer when it is spoilt."""
         wait, longest = _RETRY
         while not self._stopping:
             try:
@@ -154,47 +144,13 @@ class Source:
                     tasks.create_task(self._commits.run())
                     tasks.create_task(self._positions.watch(consumer))
             except* (KafkaError, OSError, TimeoutError) as errors:
-                self._say(f"Kafka at {self._kafka.bootstrap_servers}: {explain(_first(errors))}; trying again")
+                self._problems.set(
+                    Problem.CONSUMER_FAILED, servers=self._kafka.bootstrap_servers, error=explain(_first(errors))
+                )
             except* Exception as errors:  # noqa: BLE001 - whatever it was, another consumer goes on
                 self._log.error(LogEvent.SOURCE_FAILED, exception=traceback_of(_first(errors)))
-                self._say(f"the Kafka consumer failed: {type(_first(errors)).__name__}; replacing it")
+                self._problems.set(Problem.CONSUMER_BROKE, error=type(_first(errors)).__name__)
             await self._close_consumer(limit=self._kafka.request_timeout)
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, longest)
-
-    def _say(self, problem: str | None) -> None:
-        """Remember what is wrong, and log it when it was not said already."""
-        problem = problem or self._held_up
-        if time.monotonic() < self._rival_until:
-            problem = (
-                f"another process uses kafka.group_instance_id {self._kafka.group_instance_id}: "
-                "give each process a name of its own, or leave it out"
-            )
-        if problem is not None and problem != self._said:
-            self._log.warning(LogEvent.SOURCE_PROBLEM, problem=problem)
-        elif problem is None and self._said is not None:
-            self._log.info(LogEvent.SOURCE_RECOVERED)
-        self.problem = self._said = problem
-
-    async def find_topics(self) -> dict[str, topics.Topic]:
-        """Wait until the topics exist, and describe them."""
-        kafka = self._kafka
-        wanted = (kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic)
-        options = clients.common(self._settings)
-        wait, longest = _RETRY
-        while True:
-            try:
-                found = await topics.look_up(options, wanted, kafka.request_timeout)
-            except (KafkaError, OSError, TimeoutError) as error:
-                what = "denies access" if is_denial(error) else "cannot be reached"
-                self._say(f"Kafka at {kafka.bootstrap_servers} {what}: {explain(error)}; trying again")
-            else:
-                missing = [name for name in wanted if name not in found]
-                if not missing:
-                    self._say(None)
-                    return found
-                names = ", ".join(missing)
-                self._say(f"topic {names} does not exist at {kafka.bootstrap_servers}: create it, and work begins")
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
 
@@ -203,26 +159,12 @@ class Source:
         self._positions.expect(found[self._kafka.input_topic].id)
         consumer = clients.consumer(self._settings)
         self.epochs.use(consumer)
-        self._heard = time.monotonic()
         async with asyncio.timeout(2 * self._kafka.request_timeout):
             await consumer.start()
         repairs.keep_poll_detection(consumer)
-        repairs.on_coordinator_answer(consumer, self._note_answer)
-        repairs.on_rival(consumer, self._note_rival)
+        self._membership.begin(consumer)
         consumer.subscribe([self._kafka.input_topic], listener=_Listener(self))
         return consumer
-
-    def _note_answer(self, answer: Any, asked: float) -> None:
-        self._heard = time.monotonic()
-        member = repairs.is_member(answer)
-        if member:
-            self.lease.renew(asked)
-        elif member is False:
-            self.lease.end()
-
-    def _note_rival(self) -> None:
-        self._rival_until = time.monotonic() + _RIVAL
-        self._say(None)
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         """Take what has been fetched, turn by turn; paused or not, so that the membership stays alive."""
@@ -231,9 +173,6 @@ class Source:
             started = time.monotonic()
             if repairs.heartbeat_died(consumer):
                 raise KafkaError("the heartbeat of the membership has ended")
-            if 0 < self._rival_until < started:
-                self._rival_until = 0.0
-                self._say(None)
             try:
                 # Never under a time limit of ours: a cancelled getmany may leave what it took undelivered.
                 fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
@@ -244,16 +183,19 @@ class Source:
                 return
             except KafkaError as error:
                 failures += 1
-                self._say(f"events of {self._kafka.input_topic} cannot be read: {explain(error)}; trying again")
+                self._problems.set(Problem.FETCH_FAILS, topic=self._kafka.input_topic, error=explain(error))
                 if failures >= _FAILURES_BEFORE_REPLACEMENT or repairs.heartbeat_died(consumer):
                     raise
                 await asyncio.sleep(_RETRY[0] * 2**failures)
                 continue
             self._metrics.polling.add(time.monotonic() - started)
-            before, self._held_up = self._held_up, batches.look(consumer, time.monotonic())
-            if failures or before != self._held_up:
+            if failures:
                 failures = 0
-                self._say(None)
+                self._problems.clear(Problem.FETCH_FAILS)
+            if (places := batches.look(consumer, time.monotonic())) is None:
+                self._problems.clear(Problem.UNREADABLE_BATCH)
+            else:
+                self._problems.set(Problem.UNREADABLE_BATCH, places=places, seconds=AGAIN)
             self._deliver(consumer, fetched)
             self.gate()
             # getmany does not give way to other tasks while it has something to give.
@@ -295,6 +237,18 @@ class Source:
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give our partitions up: finish what is being called, publish and commit it; nothing of it when they are lost."""
+        # While this runs the group takes us for the owner, and its other members wait. When it returns aiokafka joins, and
+        # the partitions are anybody's. What of ours goes out after that is about another's partition:
+        #   1. The coordinator is loading and refuses our commit of 70; aiokafka keeps it, to try again.
+        #   2. We return, and join generation 8. The partition is B's, which works on and commits 100.
+        #   3. The commit goes out with the generation of that moment, 8. The broker compares generations, not owners: 70.
+        # So the commit under way ends before anything else here, the last one is made while we are still the owner, and
+        # none is allowed until the next assignment.
+        # A generation below 0 says that the group did not wait: it has kicked us out, and B is at work. Whatever we drained
+        # would be published twice, and a commit would carry the generation -1, which an empty group takes: B, done with
+        # 5,000 events, has left, and our 630 is where the next one begins.
+        # A stop may be draining already: `_ending` makes whoever comes second find no epochs. And they end whatever happens,
+        # since aiokafka would swallow an exception and join, while our calls went on and their results were published.
         consumer = self.epochs.consumer
         lost = consumer is not None and repairs.generation(consumer) < 0
         if self.epochs.ledgers:
@@ -314,7 +268,10 @@ class Source:
         if self._stopping:
             return
         self.epochs.begin(assigned)
-        self.joined = True
+        self._membership.joined()
+        self._problems.clear(Problem.CONSUMER_FAILED)
+        self._problems.clear(Problem.CONSUMER_BROKE)
+        self._problems.clear(Problem.FETCH_FAILS)
         if self._transactions is None:
             self._commits.allow()
         self._log.info(LogEvent.PARTITIONS_ASSIGNED, partitions=len(self.epochs.ledgers))
@@ -351,6 +308,7 @@ class Source:
 
     async def _close_consumer(self, limit: float) -> None:
         consumer, self.epochs.consumer = self.epochs.consumer, None
+        self._membership.end()
         self._commits.cancel()
         self._drop_epochs()
         if consumer is not None:
@@ -360,7 +318,7 @@ class Source:
 class _Listener(ConsumerRebalanceListener):
     """What aiokafka calls in a rebalance; apart, because its class has no types, and nothing that inherits it is checked."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: KafkaSource) -> None:
         self._source = source
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
