@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -12,6 +13,7 @@ from connector.core.calls.outcome import Kind
 from connector.core.reason import Reason
 from connector.telemetry.log_events import FIELDS, LogEvent
 from connector.telemetry.metrics import LABELS, Metrics
+from connector.telemetry.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Reference
 
-What others can build on: the headers of records, metrics, log lines, reasons, exit codes. Settings are in
+What others can build on: the headers of records, metrics, log lines, reasons, problems, exit codes. Settings are in
 [config/connector.yaml](../config/connector.yaml), which also says how the environment overrides them.
 
 Written by `connector reference > docs/reference.md`.
@@ -99,6 +101,13 @@ def page() -> str:
             [(_code(reason), reason.meaning, reason.remedy) for reason in sorted(Reason)],
         ),
         Section(
+            "Problems",
+            "Why the process is not ready, the gravest first: `/health/ready` begins with its name and sentence. What is in "
+            "braces is filled in.",
+            ("problem", "says", "log event", "what to do"),
+            [(_code(one), plain(one.sentence), _code(one.told_by), one.remedy) for one in Problem],
+        ),
+        Section(
             "Exit codes",
             "What a command ends with.",
             ("command", "code", "says"),
@@ -117,6 +126,11 @@ def shown_name(metric: Declaration) -> str:
     return f"{metric.name}_total" if metric.kind == "counter" else metric.name
 
 
+def plain(sentence: str) -> str:
+    """A problem's sentence, its fields by their names alone."""
+    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", sentence)
+
+
 def _named(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(_code(name), sentence) for name, sentence in pairs]
 
@@ -131,5 +145,5 @@ def _codes(texts: Sequence[str]) -> str:
 
 @click.command(epilog=epilog("reference"))
 def reference() -> None:
-    """Print every record header, metric, log event, reason and exit code, with what it means, in Markdown."""
+    """Print every record header, metric, log event, reason, problem and exit code, with what it means, in Markdown."""
     click.echo(page(), nl=False)

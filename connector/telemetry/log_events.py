@@ -18,7 +18,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "inference_id": "The InferenceId of the call; null when there was none.",
     "batch_id": "The number of the batch in this process.",
     "attempt": "How many calls there were with it.",
-    "reason": "The reason, one of those below; of position_chosen the setting kafka.auto_offset_reset.",
+    "reason": "The reason, one of those below; of not_ready, source_problem and source_recovered the problem; of "
+    "position_chosen the setting kafka.auto_offset_reset.",
     "error": "What failed: the type, or what the library or the broker says of it.",
     "events": "How many events the call had.",
     "exception": "The traceback.",
@@ -60,7 +61,7 @@ class LogEvent(StrEnum):
     STARTING = "starting", "The process starts with these settings.", ("settings", "version")
     ADVICE = "advice", "A setting works, but costs more or does less than it should.", ("problem",)
     READY = "ready", "Events are consumed."
-    NOT_READY = "not_ready", "No events are consumed, for the reason given.", ("problem",)
+    NOT_READY = "not_ready", "No events are consumed, for the reason given.", ("reason", "problem")
     STOPPING = "stopping", "The process drains, and ends."
     CRASHED = "crashed", "A part of the process ended by a fault of ours; the process ends too.", ("error", "exception")
     STOPPED = "stopped", "The process has drained."
@@ -106,8 +107,8 @@ class LogEvent(StrEnum):
         "The consumer failed in a way that has no sentence of its own, and is replaced.",
         ("exception",),
     )
-    SOURCE_PROBLEM = "source_problem", "Kafka cannot be read; the connector tries on.", ("problem",)
-    SOURCE_RECOVERED = "source_recovered", "Kafka can be read again."
+    SOURCE_PROBLEM = "source_problem", "Kafka cannot be read; the connector tries on.", ("reason", "problem")
+    SOURCE_RECOVERED = "source_recovered", "A problem of reading Kafka is over.", ("reason",)
     COMMIT_FAILED = "commit_failed", "Offsets could not be committed; they are tried again.", ("error",)
     COMMIT_REFUSED = (
         "commit_refused",

@@ -21,6 +21,7 @@ from connector.settings.keys import fields
 from connector.settings.load import variables
 from connector.telemetry.log_events import FIELDS, LogEvent
 from connector.telemetry.metrics import LABELS, Metrics
+from connector.telemetry.problems import Problem
 from tests.chaos.named import NAMED, PROOFS
 from tests.unit.source_index import SourceIndex
 
@@ -53,6 +54,7 @@ class Names:
         self._words = {
             *LogEvent,
             *Reason,
+            *Problem,
             *(kind.value for kind in Kind),
             *(header.name for header in HEADERS),
             *_values(Settings().model_dump(mode="json")),

@@ -22,6 +22,7 @@ from connector.core.reason import Reason
 from connector.errors import ConnectorError, ExitCode
 from connector.telemetry.log_events import FIELDS, LogEvent
 from connector.telemetry.metrics import LABELS, Gauge, Metrics
+from connector.telemetry.problems import Problem
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
 
@@ -61,6 +62,7 @@ def test_the_page_has_everything_that_the_code_declares_and_nothing_else() -> No
         "Fields of log lines": set(FIELDS),
         "Outcomes": {kind.value for kind in Kind},
         "Reasons": set(Reason),
+        "Problems": set(Problem),
         "Exit codes": {f"connector {name}" for name, _ in commands(connector)},
     }
     assert {title: {row[0] for row in cells} for title, cells in rows().items()} == declared
