@@ -32,6 +32,8 @@ _GRACE = 1.0
 """Seconds in which a task, a thread or a process that is ending may end."""
 _OF_POOLS = re.compile(r"child-starter")
 """Names of threads that live as long as the process, however many tests use them."""
+_OF_THE_LOOP = 1
+"""What an event loop watches by itself: the pipe that wakes it."""
 _cancel_all_tasks = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
 
 Opened = set[tuple[Any, ...]]
@@ -148,6 +150,10 @@ class Leaks(logging.Handler):
             loop.run_until_complete(asyncio.wait(ending, timeout=_GRACE))
         self._told += [f"task {task!r}" for task in asyncio.all_tasks(loop)]
         _cancel_all_tasks(loop)
+        # A connection with TLS is open until the other side has said goodbye too, and few clients wait for that.
+        selector, end = getattr(loop, "_selector", None), time.monotonic() + _GRACE
+        while selector is not None and len(selector.get_map()) > _OF_THE_LOOP and time.monotonic() < end:
+            loop.run_until_complete(asyncio.sleep(0.01))
 
 
 _leaks = Leaks()
