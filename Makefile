@@ -34,7 +34,7 @@ check: $(READY) ## lint, types, and who may import whom
 	$(BIN)/lint-imports --no-logo
 
 unit: $(READY) ## the tests that need no Kafka
-	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests/unit tests/contracts -m "not integration" --numprocesses 2 --dist loadfile
 
 chaos: $(READY) ## ROUNDS=N rounds of kills, broken links and faults; each named scenario; what needs each protection (RESUME=1)
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --delivery both $(if $(RESUME),--resume)

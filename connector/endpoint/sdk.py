@@ -86,7 +86,9 @@ class SdkInvoker:
         self._loader = create_loader()
         self._client: Any = None
         self._credentials: Credentials | None = None
-        self._clientless = "the client was not started"
+        self._clientless = (Transport.NO_CREDENTIALS, "the client was not started")
+        """How calls fail while there is no client, and why."""
+        self._stopped = False
         self._renewed = time.monotonic()
         self._renewing = asyncio.Lock()
 
@@ -95,7 +97,7 @@ class SdkInvoker:
         try:
             await self._open()
         except Exception as error:  # noqa: BLE001 - the chain of credentials raises what it likes
-            self._clientless = credentials.explain(error)
+            self._clientless = (Transport.NO_CREDENTIALS, credentials.explain(error))
 
     async def _open(self) -> None:
         core = get_session()
@@ -113,7 +115,10 @@ class SdkInvoker:
     async def invoke(self, call: Call) -> Reply:
         """Make one call; every exception of the SDK becomes a Failure."""
         size = len(call.body)
-        problem = self._clientless if self._credentials is None else await self._credentials.problem()
+        if self._client is None or self._credentials is None:
+            transport, message = self._clientless
+            return Failure(transport=transport, message=message, body_size=size)
+        problem = await self._credentials.problem()
         if problem is not None:
             return Failure(transport=Transport.NO_CREDENTIALS, message=problem, body_size=size)
         arguments = {"ContentType": call.content_type, "Accept": call.accept, **dict(call.route.members)}
@@ -144,7 +149,7 @@ class SdkInvoker:
     async def renew_credentials(self) -> None:
         """Make another client, which reads the credentials anew, at most once in some seconds."""
         async with self._renewing:
-            if time.monotonic() - self._renewed > _RENEWAL_INTERVAL:
+            if not self._stopped and time.monotonic() - self._renewed > _RENEWAL_INTERVAL:
                 self._renewed = time.monotonic()
                 await self.start()
                 # Calls in flight still use an old client, for as long as a call may last.
@@ -152,9 +157,14 @@ class SdkInvoker:
                     await self._clients.pop(0)[1].aclose()
 
     async def stop(self) -> None:
-        """Close the connections."""
-        while self._clients:
-            await self._clients.pop()[1].aclose()
+        """Close the connections; calls that come later fail."""
+        # A client that is closed opens connections again for a call that comes later, and so would a renewal under way:
+        # nobody would close them.
+        async with self._renewing:
+            self._stopped = True
+            self._client, self._clientless = None, (Transport.RESET, "the client was stopped")
+            while self._clients:
+                await self._clients.pop()[1].aclose()
 
 
 def _refusal(error: ClientError, size: int) -> Failure:

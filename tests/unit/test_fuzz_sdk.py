@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from connector.core.calls import outcome as outcomes
 from connector.core.calls.call import Failure, Response, Transport
 from connector.core.calls.outcome import Kind
-from connector.endpoint import sdk
-from tests.unit.test_sdk_invoker import CALL, LOADER, Request, Server, invoker_of, reply, serving, started
+from tests.contracts.invokers import CALL, Aim, sdk_invoker, started, with_credentials_of_our_own
+from tests.scripted_server import ScriptedServer, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from connector.core.calls.call import Reply
-    from connector.endpoint.sdk import SdkInvoker
+    from connector.endpoint.invoker import Invoker
 
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=10),
@@ -80,46 +82,33 @@ HEADERS = st.lists(
 class Asked:
     """An invoker and its server, on a loop that outlives an example: a start costs more than a hundred calls."""
 
-    def __init__(self, runner: asyncio.Runner, invoker: SdkInvoker, server: Server) -> None:
+    def __init__(self, runner: asyncio.Runner, invoker: Invoker, server: ScriptedServer) -> None:
         self._runner = runner
         self._invoker = invoker
         self._server = server
 
     def reply_to(self, status: int, body: bytes, headers: list[str]) -> Reply:
         """What a call ends in when the server answers this, and says no more."""
-        answer = reply(status, body, *headers, length=len(body))
-
-        async def closing(request: Request, writer: asyncio.StreamWriter) -> None:
-            await answer(request, writer)
-
-        self._server.answer = closing
+        self._server.answer = reply(status, body, *headers, length=len(body))
         return self._runner.run(self._invoker.invoke(CALL))
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    nothing = str(tmp_path_factory.mktemp("aws") / "nothing")
-    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        for name, value in (
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("AWS_CONFIG_FILE", nothing),
-            ("AWS_SHARED_CREDENTIALS_FILE", nothing),
-            ("AWS_ACCESS_KEY_ID", "AKIDFIRST"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ):
-            patch.setenv(name, value)
-        patch.delenv("AWS_PROFILE", raising=False)
-        patch.setattr(sdk, "create_loader", lambda: LOADER)
-        serve = serving(reply(200, b""))
-        server = runner.run(serve.__aenter__())
-        begin = started(invoker_of(server.url, connect_timeout=2.0, read_timeout=2.0))
-        invoker = runner.run(begin.__aenter__())
-        yield Asked(runner, invoker, server)
-        runner.run(begin.__aexit__(None, None, None))
-        runner.run(serve.__aexit__(None, None, None))
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Asked]:
+    """One for all examples of a test."""
+    with_credentials_of_our_own(monkeypatch, tmp_path)
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        server = runner.run(stack.enter_async_context(ScriptedServer(reply(200, b""))))
+        aim = Aim(server.url, connect_timeout=2.0, read_timeout=2.0)
+        invoker = runner.run(stack.enter_async_context(started(sdk_invoker(aim))))
+        try:
+            yield Asked(runner, invoker, server)
+        finally:
+            runner.run(stack.aclose())
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     status=st.sampled_from([200, 204, 301, 307, 400, 403, 413, 424, 429, 500, 503, 530, 999]),
     body=BODIES,

@@ -29,16 +29,19 @@ from connector.telemetry.log_events import LogEvent
 from connector.worker import pages
 from connector.worker import pipeline as pipeline_module
 from connector.worker.health import Health
+from tests.contracts.invokers import CALL, ask, sdk_invoker, with_credentials_of_our_own
+from tests.scripted_server import error, reply
 from tests.unit.factories import make_event, make_ledger
 from tests.unit.pipeline_bench import Bench, Play
 from tests.unit.test_log import _logging_as_before  # noqa: F401 - a fixture
-from tests.unit.test_sdk_invoker import CALL, Request, _environment, ask, error, reply  # noqa: F401 - a fixture
 from tests.unit.virtual_time import in_virtual_time, virtual_loop
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.scripted_server import Request
 
 PAYLOAD = "m4rked-p4yload"
 KEY_ID = "AKIAM4RKEDKEYID00000"
@@ -88,6 +91,11 @@ TELLTALES: dict[str, Failure] = {
         "ModelError", 424, original_status=400, original_message=f"Authorization: {AUTHORIZATION}"
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_credentials_of_our_own(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -314,7 +322,7 @@ async def test_the_sdk_logs_neither_the_call_nor_the_credentials_at_debug(
         reply(200, PAYLOAD.encode()),
         error(424, "ModelError", Message=PAYLOAD, OriginalStatusCode=400),
     ):
-        failure, _ = await ask(answer, call)
+        failure, _ = await ask(sdk_invoker, answer, call)
         if isinstance(failure, Failure):
             outcome = outcomes.decide(
                 failure, rows=1, attempts={}, succeeded_meanwhile=True, from_headers=False, dead_letter_timeouts=False
