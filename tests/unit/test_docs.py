@@ -44,7 +44,6 @@ FOREIGN = {
     "git log",
     "ls connector",
     "ls connector/core",
-    "make",
     "venv",
     # what is no name
     "***",
