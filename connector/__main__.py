@@ -1,5 +1,5 @@
 """`python -m connector` is the command `connector`."""
 
-from connector.commands.cli import main
+from connector.commands.entry import main
 
 main()

@@ -15,11 +15,8 @@ from rich.console import Console
 
 from connector.commands.exit_codes import epilog
 from connector.errors import ExitCode
-from connector.local.demo.demo import TOPICS, Demo
-from connector.local.demo.report import show
 from connector.local.demo.stop_request import Stopped, StopRequest
 from connector.local.demo.workload import TRAINED
-from connector.local.kafka.cluster import LocalKafka
 
 
 @click.command(epilog=epilog("demo"))
@@ -68,6 +65,10 @@ def demo(mode: str, events: int, keep: bool) -> None:
 
 
 def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopRequest) -> ExitCode:
+    from connector.local.demo.demo import TOPICS, Demo
+    from connector.local.demo.report import show
+    from connector.local.kafka.cluster import LocalKafka
+
     with contextlib.ExitStack() as resources:
         folder = Path(resources.enter_context(_folder()))
         kafka = LocalKafka(data=folder / "kafka", progress=console.print)

@@ -17,15 +17,12 @@ from rich.console import Console
 
 from connector.commands.exit_codes import epilog
 from connector.errors import ConnectorError, ExitCode, SettingsError
-from connector.local.endpoint.captures import CaptureWriter
-from connector.local.endpoint.emulator import LocalEndpoint
 from connector.local.endpoint.faults import KINDS, Fault
-from connector.local.endpoint.hosted_endpoint import HostedEndpoint
-from connector.local.endpoint.model import make_model
-from connector.local.kafka.cluster import LocalKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from connector.local.endpoint.emulator import LocalEndpoint
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
@@ -86,6 +83,8 @@ def kafka(port: int, brokers: int, data: Path | None, topics: tuple[tuple[str, i
       connector local kafka --topics inference-requests:4
       connector local kafka --port 9192 --brokers 3 --data /tmp/kafka
     """
+    from connector.local.kafka.cluster import LocalKafka
+
     console = Console(soft_wrap=True, highlight=False)
     with _sentences(), _interruptible():
         cluster = LocalKafka(brokers, port=port, data=data, progress=console.print)
@@ -150,6 +149,11 @@ def endpoint(
     The faults can be changed while it runs: PUT a JSON list of them to /_/faults. GET /_/calls and /_/stats tell what
     was called.
     """
+    from connector.local.endpoint.captures import CaptureWriter
+    from connector.local.endpoint.emulator import LocalEndpoint
+    from connector.local.endpoint.hosted_endpoint import HostedEndpoint
+    from connector.local.endpoint.model import make_model
+
     with _sentences():
         hosted = HostedEndpoint(name, {variant: make_model(model)})
         server = LocalEndpoint(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from connector.settings.load import FILE_VARIABLE
+from connector import FILE_VARIABLE
 
 config_option = click.option(
     "--config",

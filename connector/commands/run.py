@@ -9,8 +9,6 @@ import click
 
 from connector.commands.exit_codes import epilog
 from connector.commands.options import config_option
-from connector.settings import load
-from connector.worker import process as app
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,4 +25,10 @@ def run(config: Path | None) -> None:
     Settings come from the file and from the environment, which overrides it: kafka.bootstrap_servers is
     CONNECTOR_KAFKA__BOOTSTRAP_SERVERS.
     """
-    app.run(load(config, os.environ))
+    from connector.settings import load
+
+    settings = load(config, os.environ)
+    # Faust, Kafka's client and the SDK take a second to import, which a mistake in the settings need not wait for.
+    from connector.worker import process
+
+    process.run(settings)

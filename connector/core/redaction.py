@@ -27,6 +27,25 @@ _PATTERNS = (
 )
 
 
+_FOR_STRANGERS = (
+    # A role, a user, an endpoint of AWS, with the account in it; and an account alone.
+    (re.compile(r"\barn:aws[\w-]*:[^\s,;\"']+"), HIDDEN),
+    (re.compile(r"(?<![\w.-])\d{12}(?![\w.-])"), HIDDEN),
+    # The address of a host, as settings, as sockets and as Kafka's client write it.
+    (re.compile(r"\('[^']*', \d+(?:, [^)]*)?\)"), HIDDEN),
+    (re.compile(r"\bhttps?://[^\s,;\"']+"), HIDDEN),
+    (re.compile(r"\[[0-9A-Fa-f:.]+\]:\d{1,5}\b|(?=[\w.-]*[A-Za-z.])[\w.-]+:\d{1,5}\b"), HIDDEN),
+    (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"), HIDDEN),
+)
+
+
+def for_strangers(text: str) -> str:
+    """A text without roles, accounts and addresses, for whoever can reach a page."""
+    for pattern, hidden in _FOR_STRANGERS:
+        text = pattern.sub(hidden, text)
+    return text
+
+
 def without_user(text: str) -> str:
     """A text with `***` for the user and password of each address in it."""
     return _USER_INFO.sub(f"{HIDDEN}@", text)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 from pydantic_settings.sources.utils import parse_env_vars
 
+from connector import FILE_VARIABLE
 from connector.errors import SettingsError
 from connector.settings import document, origins, problems
 from connector.settings.keys import fields, may_come_from_a_header, nearest, section_of
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 PREFIX = "CONNECTOR_"
 """What the environment's settings begin with: `CONNECTOR_KAFKA__GROUP_ID`."""
-FILE_VARIABLE = PREFIX + "CONFIG_FILE"
-"""The variable that names the settings file, which is no setting itself."""
 _NULL = "null"
 """What an environment variable says to be null."""
 _SERVICE_LINK = re.compile(

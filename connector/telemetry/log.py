@@ -34,7 +34,8 @@ _AT_MOST = {
 }
 """The most talkative level of these libraries, INFO that of all others; aiokafka's DEBUG alone costs 7 us a record sent."""
 _OURS = "connector"
-_LIMITED = "aiokafka"
+_LIMITED = ("aiobotocore", "aiohttp", "aiokafka", "boto3", "botocore")
+"""Libraries that say the same for as long as what they talk to is away: the SDK with a traceback for each try."""
 _SUMMARY = "held_back"
 """Marks a summary, which no limit applies to."""
 
@@ -67,7 +68,8 @@ def configure(level: str, fmt: Literal["json", "text"], *, clock: Callable[[], f
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(fmt, sys.stderr.isatty()))
     )
-    handler.addFilter(RateLimit(_LIMITED, handler.handle, clock=clock))
+    for library in _LIMITED:
+        handler.addFilter(RateLimit(library, handler.handle, clock=clock))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     ours = logging.getLogger(_OURS)

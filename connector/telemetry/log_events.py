@@ -21,10 +21,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "reason": "The reason, one of those below; of not_ready, source_problem and source_recovered the problem; of "
     "position_chosen the setting kafka.auto_offset_reset.",
     "error": "What failed: the type, or what the library or the broker says of it.",
-    "events": "How many events the call had.",
+    "events": "How many events the call had, or were left.",
     "exception": "The traceback.",
     "lost": "How many events were deleted.",
     "outcome": "The outcome, one of those below.",
+    "part": "The part of the process: source, pipeline, sink or problems.",
     "partitions": "How many partitions this process has, or had before they were taken away.",
     "payload": "The event's value, with log.payloads alone.",
     "pending": "How many results and dead letters the broker has not acknowledged.",
@@ -32,7 +33,9 @@ FIELDS: Final[Mapping[str, str]] = {
     "problem": "What is wrong and what to do, in a sentence.",
     "seconds": "For how long nothing has moved.",
     "settings": "Every setting, secrets hidden.",
+    "signal": "The signal's name.",
     "source": "The state of the consumer and of each partition.",
+    "state": "What that part is doing.",
     "version": "The version of the connector.",
 }
 """What each field of a line says, whichever event the line is about."""
@@ -65,6 +68,8 @@ class LogEvent(StrEnum):
     STOPPING = "stopping", "The process drains, and ends."
     CRASHED = "crashed", "A part of the process ended by a fault of ours; the process ends too.", ("error", "exception")
     STOPPED = "stopped", "The process has drained."
+    ENDED_BY_FORCE = "ended_by_force", "Another signal ended the process before its drain.", ("signal",)
+    STATE = "state", "What a part of the process is doing, which SIGUSR1 asks for.", ("part", "state")
     PARTITIONS_ASSIGNED = "partitions_assigned", "The group gave this process partitions.", ("partitions",)
     PARTITIONS_REVOKED = (
         "partitions_revoked",
@@ -139,6 +144,12 @@ class LogEvent(StrEnum):
     DRAIN_INCOMPLETE = (
         "drain_incomplete",
         "A drain ended before everything was acknowledged; the next owner reads the rest again.",
+        ("pending",),
+    )
+    LEFT_UNCOMMITTED = (
+        "left_uncommitted",
+        "Partitions were given up with results or dead letters published that no commit covers; they may be repeated.",
+        ("events",),
     )
     DEAD_LETTERED = (
         "dead_lettered",

@@ -56,6 +56,17 @@ class Health(Supervised):
             sentences[0] += f" ({len(sentences) - 1} more)"
         return "\n".join(sentences) or None
 
+    def tell(self) -> None:
+        """Log what every part is doing."""
+        connector = self._connector
+        for part, state in (
+            ("source", connector.source.state()),
+            ("pipeline", connector.pipeline.state()),
+            ("sink", {"pending": connector.sink.pending}),
+            ("problems", {str(held.problem): held.sentence for held in self._problems.held}),
+        ):
+            self._log.info(LogEvent.STATE, part=part, state=state)
+
     def _look_for_the_stuck(self, now: float) -> None:
         """Look for work that does not move although nothing known holds it up."""
         connector, problems, watchdog = self._connector, self._problems, self._watchdog

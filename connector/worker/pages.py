@@ -1,10 +1,12 @@
-"""Pages: /health/live, /health/ready and /metrics, on Faust's web server."""
+"""Pages: /health/live, /health/ready and /metrics, on Faust's web server; they show strangers no address and no account."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from connector.core.redaction import for_strangers
 
 if TYPE_CHECKING:
     import faust
@@ -21,12 +23,12 @@ def add(app: faust.App, health: Health, registry: CollectorRegistry) -> None:
         # That this was run is the answer: the event loop turns.
         return web.text("alive\n")
 
+    @app.page("/")  # type: ignore[untyped-decorator]
     @app.page("/health/ready")  # type: ignore[untyped-decorator]
     async def ready(web: Any, request: Any) -> Any:
         reason = health.look()
-        return web.text(
-            "ready\n" if reason is None else f"not ready: {reason}\n", status=200 if reason is None else 503
-        )
+        shown = None if reason is None else for_strangers(reason)
+        return web.text("ready\n" if shown is None else f"not ready: {shown}\n", status=200 if shown is None else 503)
 
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def metrics(web: Any, request: Any) -> Any:

@@ -487,7 +487,7 @@ class Pipeline:
             async with asyncio.timeout(max(0.0, published_until - time.monotonic())):
                 await self._sink.flushed()
         except TimeoutError:
-            self._log.warning(LogEvent.DRAIN_INCOMPLETE)
+            self._log.warning(LogEvent.DRAIN_INCOMPLETE, pending=self._sink.pending)
 
     async def _cancel_calls(self) -> None:
         self._era += 1

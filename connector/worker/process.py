@@ -14,12 +14,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import faust
 import structlog
 import uvloop
 from faust.app.base import BootStrategy
+from faust.web.base import BlueprintManager
 
 from connector import __version__
 from connector.errors import ExitCode, StartupError
@@ -29,11 +31,16 @@ from connector.telemetry import log
 from connector.telemetry.log_events import LogEvent
 from connector.worker import pages
 from connector.worker.connector import Connector
+from connector.worker.environment import hidden
 from connector.worker.health import Health
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from connector.settings import Settings
 
+_ONE_WISH = 1.0
+"""Seconds in which a second signal says no more than the first."""
 _GRACE = 1.5
 """Seconds after `shutdown.drain` at which the process ends, whatever still hangs."""
 
@@ -53,17 +60,21 @@ def make_app(settings: Settings, service: Connector, health: Health) -> faust.Ap
         def _create_directories(self) -> None:
             """No tables, no folders."""
 
-    app = App(
-        "connector",
-        broker="kafka://",
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        web_enabled=True,
-        web_bind=settings.web.host,
-        web_port=settings.web.port,
-        web_host="localhost",
-        autodiscover=False,
-    )
+    with hidden():
+        app = App(
+            "connector",
+            broker="kafka://",
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            web_enabled=True,
+            web_bind=settings.web.host,
+            web_port=settings.web.port,
+            web_host="localhost",
+            autodiscover=False,
+            env={},
+        )
+    # Faust's own pages tell of tables that there are none of, and one of them answers strangers with a traceback.
+    app.web.blueprints = BlueprintManager([])
     pages.add(app, health, service.metrics.registry)
     # They are stopped in the other order, so health tells of the drain too.
     app.service(health)
@@ -72,11 +83,16 @@ def make_app(settings: Settings, service: Connector, health: Health) -> faust.Ap
 
 
 class Worker(faust.Worker):
-    """Faust's worker, with a second signal that ends the process at once, and an end that nothing can delay."""
+    """Faust's worker, with a second signal that ends the process at once, and an end that nothing can delay.
 
-    def __init__(self, app: faust.App, *, drain: float, **options: Any) -> None:
+    `tell` is what SIGUSR1 asks for.
+    """
+
+    def __init__(self, app: faust.App, *, drain: float, tell: Callable[[], None], **options: Any) -> None:
         self._drain = drain
-        self._signals = 0
+        self._tell = tell
+        self._signalled: float | None = None
+        self._logger = structlog.get_logger("connector")
         super().__init__(app, override_logging=False, redirect_stdouts=False, quiet=True, **options)
         self.spinner = None
 
@@ -87,14 +103,25 @@ class Worker(faust.Worker):
         self._on_signal(signal.SIGTERM)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            _exit_now(ExitCode.FAILED)
+        now = time.monotonic()
+        if self._signalled is not None:
+            # Wrappers forward a signal that the whole process group had already.
+            if now - self._signalled > _ONE_WISH:
+                self._logger.warning(LogEvent.ENDED_BY_FORCE, signal=number.name)
+                _exit_now(ExitCode.FAILED)
+            return
+        self._signalled = now
         deadline = threading.Timer(self._drain + _GRACE, _exit_now, args=(ExitCode.FAILED,))
         deadline.daemon = True
         deadline.start()
         self._flag_as_shutdown_by_signal()
         self._schedule_shutdown(number)
+
+    def _on_sigusr1(self) -> None:
+        self._tell()
+
+    def _on_sigusr2(self) -> None:
+        """Nothing: Faust's answer is a debugger, which stops the loop."""
 
     def _setproctitle(self, info: str, *, ident: str = "connector") -> None:
         """Keep the process's own name."""
@@ -148,6 +175,6 @@ def run(settings: Settings) -> NoReturn:
     asyncio.set_event_loop(loop)
     service = Connector(settings, loop=loop)
     health = Health(service, loop=loop)
-    worker = Worker(make_app(settings, service, health), drain=settings.shutdown.drain, loop=loop)
+    worker = Worker(make_app(settings, service, health), drain=settings.shutdown.drain, tell=health.tell, loop=loop)
     worker.execute_from_commandline()
     raise SystemExit(ExitCode.DONE)

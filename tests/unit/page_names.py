@@ -23,6 +23,7 @@ from connector.telemetry.log_events import FIELDS, LogEvent
 from connector.telemetry.metrics import LABELS, Metrics
 from connector.telemetry.problems import Problem
 from tests.chaos.named import NAMED, PROOFS
+from tests.unit.command_tree import commands, subcommand
 from tests.unit.source_index import SourceIndex
 
 if TYPE_CHECKING:
@@ -177,9 +178,10 @@ class Names:
                 if not any(word in (*one.opts, *one.secondary_opts) for one in _params(command)):
                     return f"{line}: {command.name} has no {word}"
             elif isinstance(command, click.Group):
-                if word not in command.commands:
+                found = subcommand(command, word)
+                if found is None:
                     return f"{line}: {command.name} has no {word}"
-                command = command.commands[word]
+                command = found
         return None
 
     def _make(self, line: str) -> str | None:
@@ -211,7 +213,7 @@ class Names:
 
     def _option(self, text: str) -> str | None:
         option = text.split()[0]
-        if any(option in param.opts for command in _commands(connector) for param in _params(command)):
+        if any(option in param.opts for _, command in commands(connector) for param in _params(command)):
             return None
         files = [file for folder in ("chaos", "benchmarks") for file in (self._root / "tests" / folder).glob("*.py")]
         known = any(f'"{option}"' in file.read_text(encoding="utf-8") for file in files)
@@ -221,13 +223,6 @@ class Names:
 def _words(line: str) -> list[str]:
     """The words of a command, optional ones without their brackets."""
     return line.split(" > ")[0].replace("[", "").replace("]", "").split()
-
-
-def _commands(group: click.Group) -> Iterator[click.Command]:
-    for command in group.commands.values():
-        yield command
-        if isinstance(command, click.Group):
-            yield from _commands(command)
 
 
 def _params(command: click.Command) -> Sequence[click.Parameter]:

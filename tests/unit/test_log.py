@@ -241,3 +241,18 @@ def test_a_flood_of_aiokafka_reaches_stderr_as_a_few_lines(capsys: pytest.Captur
         "95 more lines like this were held back in 1.0 s: Unable connect to node with id %s",
         "on",
     ]
+
+
+@pytest.mark.parametrize(
+    "library", ["aiobotocore.credentials", "aiokafka.cluster", "botocore.credentials", "aiohttp.client"]
+)
+def test_every_library_that_repeats_itself_is_limited_in_the_log(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure("INFO", "json", clock=lambda: 0.0)
+    for number in range(500):
+        try:
+            raise OSError(number)
+        except OSError:
+            logging.getLogger(library).warning("Refreshing failed", exc_info=True)
+    assert stream.getvalue().count("Refreshing failed") == 5

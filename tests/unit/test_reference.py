@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import prometheus_client
 import pytest
 from click.testing import CliRunner
@@ -23,17 +22,9 @@ from connector.errors import ConnectorError, ExitCode
 from connector.telemetry.log_events import FIELDS, LogEvent
 from connector.telemetry.metrics import LABELS, Gauge, Metrics
 from connector.telemetry.problems import Problem
+from tests.unit.command_tree import commands
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
-
-
-def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its words."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{before}{name} ")
-        else:
-            yield f"{before}{name}", command
 
 
 def rows() -> dict[str, list[list[str]]]:

@@ -114,7 +114,7 @@ def in_the_loops_time() -> Iterator[None]:
 
 
 def shown_by(bench: Bench) -> str:
-    """All three pages, as they are rendered while the pipeline is as it is."""
+    """All pages, as they are rendered while the pipeline is as it is."""
     connector: Any = SimpleNamespace(
         pipeline=bench.pipeline,
         metrics=bench.metrics,
@@ -131,7 +131,7 @@ def shown_by(bench: Bench) -> str:
         with pytest.raises(StopIteration) as ended:
             page.send(None)
         rendered.append(ended.value.value)
-    assert len(rendered) == 3
+    assert len(rendered) == 4
     return "\n".join(rendered)
 
 

@@ -64,6 +64,7 @@ class Ledger:
         "_order",
         "bytes",
         "committed",
+        "completed",
         "dropped",
         "epoch",
         "highest_answered",
@@ -81,6 +82,8 @@ class Ledger:
         self.dropped = False
         self.committed: Commit | None = None
         """What the group has committed, as far as this epoch knows; None without a valid offset."""
+        self.completed = 0
+        """Events of this epoch that are complete."""
         self.maps_refused = False
         """Whether the broker refuses the metadata that a map of complete events needs."""
         self.highest_answered = -1
@@ -174,6 +177,7 @@ class Ledger:
         if self.dropped or self._open.pop(offset, None) is None:
             return
         self.bytes -= event.size
+        self.completed += 1
         self._metadata = None
         order, done = self._order, self._done
         if order[0] != offset:

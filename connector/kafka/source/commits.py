@@ -49,15 +49,23 @@ class Commits:
         self._allowed = False
         self._committing: asyncio.Task[None] | None = None
         self._last = time.monotonic()
+        self._covered: dict[Ledger, int] = {}
+        """How many complete events of each epoch its last commit covers."""
 
     @property
     def age(self) -> float:
         """Seconds since all that was complete had been committed."""
         return time.monotonic() - self._last
 
+    @property
+    def uncommitted(self) -> int:
+        """How many events are complete that no commit covers."""
+        return sum(ledger.completed - self._covered.get(ledger, 0) for ledger in self._epochs.ledgers.values())
+
     def allow(self) -> None:
         """Commit from here on: the epochs have begun."""
         self._allowed = True
+        self._covered.clear()
 
     async def end(self) -> bool:
         """Commit nothing more at the interval, and end what is under way; gives whether commits were allowed."""
@@ -88,6 +96,7 @@ class Commits:
         due = {
             tp: (ledger, commit) for tp, ledger in self._epochs.ledgers.items() if (commit := ledger.due) is not None
         }
+        completed = {ledger: ledger.completed for ledger, _ in due.values()}
         if consumer is None or not due:
             self._last = time.monotonic()
             return
@@ -108,6 +117,7 @@ class Commits:
             self._log.warning(LogEvent.COMMIT_FAILED, error=explain(error))
         else:
             self._last = time.monotonic()
+            self._covered |= completed
             for ledger, commit in due.values():
                 if not ledger.dropped:
                     ledger.committed = commit

@@ -295,6 +295,8 @@ class KafkaSource:
                 await self._downstream.drain(end - closing, end - closing / 2)
                 if may_commit:
                     await self._commits.commit(max(0.1, end - time.monotonic()))
+                    if left := self._commits.uncommitted:
+                        self._log.warning(LogEvent.LEFT_UNCOMMITTED, events=left)
             self._drop_epochs()
 
     # -- the end -----------------------------------------------------------------------------------------------------
