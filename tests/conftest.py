@@ -8,4 +8,4 @@ from hypothesis import settings
 settings.register_profile("connector", deadline=None, max_examples=50)
 settings.load_profile("connector")
 
-pytest_plugins = ["tests.leaks"]
+pytest_plugins = ["tests.kafka", "tests.leaks"]

@@ -129,9 +129,9 @@ async def answering(stage: Stage, settings: Settings | None = None, *, hold: boo
     return working
 
 
-async def committed_records(servers: str, topic: str) -> list[ConsumerRecord]:
-    """What a reader of committed transactions finds on a topic of one partition at this moment."""
-    tp, records = TopicPartition(topic, 0), []
+async def committed_records(servers: str, topic: str, partition: int = 0) -> list[ConsumerRecord]:
+    """What a reader of committed transactions finds in a partition at this moment."""
+    tp, records = TopicPartition(topic, partition), []
     reader = AIOKafkaConsumer(
         bootstrap_servers=servers, isolation_level="read_committed", auto_offset_reset="earliest", fetch_max_wait_ms=20
     )

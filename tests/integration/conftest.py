@@ -1,29 +1,23 @@
-"""What the integration tests share: a real Kafka, topics of their own, and certificates."""
+"""What the integration tests share: topics of their own, connectors, and certificates."""
 
 from __future__ import annotations
 
-import gc
-import os
 import uuid
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from connector.local.kafka.cluster import LocalKafka
 from tests.certificates import Authority
 from tests.integration import administration
 from tests.integration.clients import started
 from tests.integration.rig import make_rig
-from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from tests.integration.kafka_container import KafkaContainer
     from tests.integration.rig import Rig
 
 
@@ -42,19 +36,6 @@ class Certificates:
     authority: Path
     broker: Path
     client: Path
-
-
-@pytest.fixture(scope="session")
-def bootstrap_servers() -> Iterator[str]:
-    """The address of a Kafka: the one of KAFKA_BOOTSTRAP_SERVERS, one in a container, or one on this machine."""
-    if address := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        yield address
-    elif container := start_container():
-        yield container.address
-        container.stop()
-    else:
-        with LocalKafka(progress=print) as kafka:
-            yield kafka.bootstrap_servers
 
 
 @pytest.fixture
@@ -94,26 +75,3 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Certificates that are good for a day."""
     authority = Authority(tmp_path_factory.mktemp("certificates"), "authority")
     return Certificates(authority.file, *(authority.sign_in_one_file(name) for name in ("broker", "client")))
-
-
-def start_container() -> KafkaContainer | None:
-    """Apache Kafka in a container, or None when no engine answers: the `docker` command alone says nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the clients, about themselves
-        try:
-            import docker  # type: ignore[import-untyped]
-
-            client = docker.from_env(timeout=3)
-            try:
-                client.ping()
-            finally:
-                client.close()
-            from tests.integration.kafka_container import KafkaContainer
-
-            container = KafkaContainer(port=free_port())
-            container.start()
-            return container
-        except Exception as error:
-            print(f"no Kafka from Docker: {error}")
-        gc.collect()  # a client that finds no engine leaves its socket open
-        return None

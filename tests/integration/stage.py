@@ -7,13 +7,14 @@ import inspect
 import math
 import time
 import uuid
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from connector.core.epochs.lease import Lease
 from connector.kafka import clients, repairs
@@ -291,11 +292,15 @@ class Stage:
     async def committed(self, partition: int = 0) -> int | None:
         """What the group has committed, as the broker tells an administrator."""
         tp = TopicPartition(self.topic, partition)
-        while True:
-            answer = await self.admin.list_consumer_group_offsets(self.group, partitions=[tp])
-            if tp in answer:
-                offset = answer[tp].offset
-                return None if offset < 0 else offset
+        async with asyncio.timeout(15):
+            while True:
+                # A broker that was just started makes the topic of all offsets when it is first asked for a coordinator.
+                with suppress(GroupCoordinatorNotAvailableError):
+                    answer = await self.admin.list_consumer_group_offsets(self.group, partitions=[tp])
+                    if tp in answer:
+                        offset = answer[tp].offset
+                        return None if offset < 0 else offset
+                await asyncio.sleep(0.02)
 
     async def commit(self, offset: int, partition: int = 0) -> None:
         """Commit as a person does whose tool resets the offsets of a group without members."""
