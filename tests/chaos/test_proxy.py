@@ -60,14 +60,14 @@ async def test_a_good_link_passes_on_what_it_gets_in_both_directions(proxy: Prox
 
 async def test_a_delay_holds_each_direction(proxy: Proxy) -> None:
     async with connected(proxy) as streams:
-        proxy.delay(0.1)
+        proxy.delay(0.5)
         started = time.monotonic()
         assert await ask(streams) == b"hello\n"
-        assert time.monotonic() - started >= 0.2
+        assert time.monotonic() - started >= 1
         proxy.restore()
         started = time.monotonic()
         assert await ask(streams) == b"hello\n"
-        assert time.monotonic() - started < 0.1
+        assert time.monotonic() - started < 0.5
 
 
 async def test_what_was_dropped_arrives_without_a_hole_when_the_link_is_back(proxy: Proxy) -> None:

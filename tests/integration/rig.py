@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from connector.core.epochs.ledger import Commit
 from connector.local.endpoint.captures import CaptureWriter
 from connector.local.endpoint.emulator import LocalEndpoint
 from connector.local.endpoint.hosted_endpoint import HostedEndpoint
@@ -303,13 +304,22 @@ class Rig:
         return await self.read(self.letters, count, limit)
 
     async def settled(self, topic: str, quiet: float = 1.0) -> list[ConsumerRecord]:
-        """The records of a topic once none has come for `quiet` seconds."""
+        """The records of a topic once all are read, and none has come for `quiet` seconds."""
         got, since = await self.read(topic, 0), time.monotonic()
         while time.monotonic() - since < quiet:
             now = await self.so_far(topic)
-            if len(now) > len(got):
+            if len(now) > len(got) or not await self._is_read(topic):
                 got, since = now, time.monotonic()
         return got
+
+    async def _is_read(self, topic: str) -> bool:
+        """Whether a topic was read to the ends of its partitions, as they were told last."""
+        consumer = self._consumers[topic]
+        for place in consumer.assignment():
+            end = consumer.last_stable_offset(place)
+            if end is None or await consumer.position(place) < end:
+                return False
+        return True
 
     async def so_far(self, topic: str) -> list[ConsumerRecord]:
         """The records of a topic that is being read, those of this moment included."""
@@ -319,10 +329,14 @@ class Rig:
 
     async def committed(self) -> dict[int, int]:
         """The group's committed offset of each partition that has one."""
+        return {partition: commit.offset for partition, commit in (await self.commits()).items()}
+
+    async def commits(self) -> dict[int, Commit]:
+        """What the group has committed of each partition that it has something of."""
         offsets = await self._admin.list_consumer_group_offsets(
             self.group, partitions=[TopicPartition(self.input, number) for number in range(self.partitions)]
         )
-        return {place.partition: offset.offset for place, offset in offsets.items() if offset.offset >= 0}
+        return {place.partition: Commit(*offset) for place, offset in offsets.items() if offset.offset >= 0}
 
     async def ends(self) -> dict[int, int]:
         """The end of each partition of the input topic, markers of transactions included."""

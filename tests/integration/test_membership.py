@@ -90,7 +90,7 @@ async def test_a_halted_or_guarded_process_ends_soon_and_gives_nothing_up(rig: R
     await process.unready("halted" if kind == "access_denied" else "guarded")
     started = time.monotonic()
     await process.stop()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 6, "the drain has 8 s"
     rig.endpoint.faults = []
     given_up = await rig.settled(rig.letters, 0.3)
     assert len(given_up) <= (0 if kind == "access_denied" else 10)

@@ -90,8 +90,10 @@ async def test_aiokafka_itself_gives_out_events_while_the_listener_still_runs(st
             pass
 
         async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-            await asyncio.sleep(1.5)
-            self.running = False
+            try:
+                await until(lambda: len(seen) == 20)
+            finally:
+                self.running = False
 
     listener = Slow()
     member = AIOKafkaConsumer(bootstrap_servers=stage.servers, group_id=stage.group, auto_offset_reset="earliest")

@@ -67,7 +67,7 @@ async def test_a_second_signal_ends_it_at_once_unless_it_is_the_same_wish(rig: R
     started = time.monotonic()
     process.signal(signal.SIGTERM)
     assert await process.ended() == 1
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10, "the drain has 20 s"
     assert '"ended_by_force"' in process.lines()
 
 
@@ -76,7 +76,7 @@ async def test_a_signal_while_kafka_is_away_ends_it_soon(rig: Rig) -> None:
     await process.unready("cannot be reached")
     started = time.monotonic()
     await process.stop()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 6, "the drain has 8 s"
 
 
 @pytest.mark.parametrize(
