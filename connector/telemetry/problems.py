@@ -38,11 +38,6 @@ class Problem(StrEnum):
         problem.gravity = len(cls.__members__)
         return problem
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """What the sentence is completed with."""
-        return tuple(field for _, field, _, _ in Formatter().parse(self.sentence) if field)
-
     STOPPING = (
         "stopping",
         "the process drains, and ends",
@@ -178,6 +173,11 @@ class Problem(StrEnum):
         "Keep the log line 'stuck', restart the process, and report it.",
         LogEvent.STUCK,
     )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What the sentence is completed with."""
+        return tuple(field for _, field, _, _ in Formatter().parse(self.sentence) if field)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Protocol of a source: what a worker needs of whatever brings the events, and what that needs of the pipeline.
 
-No client library is known here. `tests/integration/test_source_contract.py` holds every implementation to these promises.
+No client library is known here. `tests/contracts/test_source.py` holds every implementation to these promises.
 """
 
 from __future__ import annotations
