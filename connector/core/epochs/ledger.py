@@ -169,7 +169,8 @@ class Ledger:
             return
         event.size += size
         self.bytes += size
-        self.highest_answered = max(self.highest_answered, event.offset)
+        if event.offset > self.highest_answered:
+            self.highest_answered = event.offset
 
     def complete(self, event: Delivered) -> None:
         """Mark an event complete; a second completion, and one of an ended epoch, change nothing."""
