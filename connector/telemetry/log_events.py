@@ -31,7 +31,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "pending": "How many results and dead letters the broker has not acknowledged.",
     "pipeline": "The state of batches, calls and held dead letters.",
     "problem": "What is wrong and what to do, in a sentence.",
-    "seconds": "For how long nothing has moved.",
+    "seconds": "For how long that has been so.",
     "settings": "Every setting, secrets hidden.",
     "signal": "The signal's name.",
     "source": "The state of the consumer and of each partition.",
@@ -163,5 +163,10 @@ class LogEvent(StrEnum):
         ("pending", "pipeline", "seconds", "source"),
     )
     HALTED = "halted", "Consuming stopped because of settings or access.", ("reason", "problem")
+    SIGNATURE_REFUSED = (
+        "signature_refused",
+        "For more than a minute the service has refused the signature of every call.",
+        ("problem", "seconds"),
+    )
     GUARD_TRIPPED = "guard_tripped", "Consuming stopped because too many events were dead-lettered.", ("problem",)
     RESUMED = "resumed", "Consuming goes on."

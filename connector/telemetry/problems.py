@@ -135,6 +135,15 @@ class Problem(StrEnum):
         "Mend the settings or the access that the sentence names; the endpoint is probed, and work goes on by itself.",
         LogEvent.HALTED,
     )
+    SIGNATURE_REFUSED = (
+        "signature_refused",
+        (
+            "the service refuses the signature of every call: {message}; look at this machine's clock, at endpoint.region, "
+            "and at the credentials"
+        ),
+        "Set the machine's clock, make endpoint.region that of the endpoint, or renew the credentials; nothing is lost.",
+        LogEvent.SIGNATURE_REFUSED,
+    )
     GUARDED = (
         "guarded",
         "{hint}",

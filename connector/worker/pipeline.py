@@ -28,6 +28,7 @@ from connector.core.calls.guard import Guard
 from connector.core.calls.halt import Halt
 from connector.core.calls.outcome import Kind, Outcome
 from connector.core.calls.retry import RetryPolicy
+from connector.core.calls.signature import Signature
 from connector.core.formats.body_format import Answer
 from connector.core.formats.known import KnownModels
 from connector.core.reason import Reason
@@ -106,6 +107,7 @@ class Pipeline:
         self._timer: asyncio.TimerHandle | None = None
         self._successes: Counter[Route] = Counter()
         self._held = Held()
+        self._signature = Signature()
         self.growth = 0.0
         """Bytes of results for each byte of events, of late."""
         self.progress = 0
@@ -278,6 +280,7 @@ class Pipeline:
         else:
             outcome = self._decide(batch, reply)
         self._metrics.calls.labels(outcome.kind.value, outcome.reason.value).inc()
+        self._look_at_signature(outcome, now)
         probe = self._gate.is_probe(batch)
         opened = self._gate.concluded(batch, outcome, now)
         self._say_why()
@@ -507,6 +510,15 @@ class Pipeline:
         self._held.forget()
         self._sink.discard()
         self._draining = False
+
+    def _look_at_signature(self, outcome: Outcome, now: float) -> None:
+        """Say when the service has refused our signatures for longer than a renewal of credentials takes."""
+        self._signature.note(outcome, now)
+        seconds = self._signature.refused_for(now)
+        if seconds is None:
+            self._problems.clear(Problem.SIGNATURE_REFUSED)
+        elif self._problems.set(Problem.SIGNATURE_REFUSED, message=outcome.message):
+            self._log.error(LogEvent.SIGNATURE_REFUSED, seconds=round(seconds), problem=outcome.message)
 
     def _say_why(self) -> None:
         """Say why consuming is stopped, or that it is not."""
