@@ -67,8 +67,12 @@ def demo(mode: str, events: int, keep: bool) -> None:
 def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopRequest) -> ExitCode:
     from connector.local.demo.demo import TOPICS, Demo
     from connector.local.demo.report import show
+    from connector.local.demo.workload import workload
     from connector.local.kafka.cluster import LocalKafka
 
+    # First of all, because it needs the extra: who lacks it should not have started a Kafka before that is said.
+    items = workload(events)
+    stop.check()
     with contextlib.ExitStack() as resources:
         folder = Path(resources.enter_context(_folder()))
         kafka = LocalKafka(data=folder / "kafka", progress=console.print)
@@ -78,8 +82,9 @@ def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopReques
             kafka.start()
         # Outside of the region: the thread that creates them would go on, and ask a Kafka that is gone.
         kafka.create_topics(TOPICS)
+        stop.check()
         console.print(f"Kafka serves at {kafka.bootstrap_servers}.")
-        one = Demo(kafka.bootstrap_servers, kafka.check, folder, mode, events, console)
+        one = Demo(kafka.bootstrap_servers, kafka.check, folder, mode, items, console)
         report = asyncio.run(one.run(stop, lambda report: show(report, console), keep=keep))
         if report.problems:
             click.echo("\n".join(f"Not as it should be: {problem}." for problem in report.problems), err=True)

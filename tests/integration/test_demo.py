@@ -95,6 +95,7 @@ def test_the_demo_agrees_with_itself_and_leaves_nothing_behind(tmp_path: Path, s
     rows = dict(re.findall(r"^(\S.*?) {2,}(.+)$", out, re.MULTILINE))
     assert rows["events produced"] == "123"
     assert rows["results"] == "120"
+    assert float(rows["events a second"].replace(",", "")) > 1
     assert rows[LAST_ROW].startswith("120 of 120")
     assert rows["dead letters"] == "3 (empty 1, rejected_by_model 1, undecodable 1)"
     all_of_them = re.fullmatch(r"(\d+) of (\d+)", rows["capture lines whose inferenceId is a device"])
@@ -105,11 +106,26 @@ def test_the_demo_agrees_with_itself_and_leaves_nothing_behind(tmp_path: Path, s
     assert left_behind(tmp_path) == []
 
 
+def test_who_lacks_the_extra_is_told_so_before_a_kafka_is_started(tmp_path: Path, start: Start) -> None:
+    lacking = tmp_path / "lacking" / "sklearn"
+    lacking.mkdir(parents=True)
+    (lacking / "__init__.py").write_text("raise ModuleNotFoundError('No module named sklearn')\n")
+    process = start(PYTHONPATH=str(lacking.parent))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == ""
+    assert (
+        err == "The demo needs scikit-learn, which is not installed: pip install 'sagemaker-kafka-connector[demo]'.\n"
+    )
+
+
 # The last row is when everything is taken down again: the loop is closed, and Kafka still stops.
 @pytest.mark.parametrize(
     ("number", "line", "delay", "code"),
     [
         (signal.SIGINT, "Starting Apache Kafka", 0.0, 130),
+        (signal.SIGINT, "Kafka serves at", 0.0, 130),
+        (signal.SIGINT, "Training a classifier", 0.0, 130),
         (signal.SIGTERM, "Producing events", 0.2, 130),
         (signal.SIGTERM, LAST_ROW, 0.8, 0),
     ],
@@ -248,7 +264,7 @@ class Run:
         """What is said of it."""
         results: list[Any] = list(self.results)
         letters: list[Any] = list(self.letters)
-        return make_report(self.items, results, letters, self.captures, devices)
+        return make_report(self.items, results, letters, self.captures, devices, 2.0)
 
 
 @pytest.fixture

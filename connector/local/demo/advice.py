@@ -49,7 +49,7 @@ def advice(demo: Addresses, topics: Mapping[str, int], aws: Mapping[str, str]) -
         "Produce 500 more events, and three broken ones": (
             f"{python} -m connector.local.demo.produce {demo.bootstrap_servers} 500"
         ),
-        "Share the work with a second process": (
+        "Run the connector against it, as a second process that shares the work": (
             f"{variables} CONNECTOR_WEB__PORT={demo.port + 1} {python} -m connector run --config {config}"
         ),
     }

@@ -23,7 +23,7 @@ from connector.local.child import Child
 from connector.local.demo.advice import Addresses, advice
 from connector.local.demo.report import Report, make_report
 from connector.local.demo.stop_request import Stopped
-from connector.local.demo.workload import DEVICES, TRAINED, Item, workload
+from connector.local.demo.workload import DEVICES, TRAINED, Item
 from connector.local.endpoint import captures
 from connector.local.endpoint.captures import CaptureWriter
 from connector.local.endpoint.emulator import LocalEndpoint
@@ -63,7 +63,7 @@ class Demo:
         check_kafka: Callable[[], None],
         folder: Path,
         mode: str,
-        events: int,
+        items: list[Item],
         console: Console,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
@@ -74,7 +74,7 @@ class Demo:
         self.url = ""
         self._check_kafka = check_kafka
         self._mode = mode
-        self._events = events
+        self._items = items
         self._console = console
 
     @property
@@ -87,9 +87,9 @@ class Demo:
 
         Raises StartupError with a sentence, and Stopped when the request comes before the report.
         """
-        items = workload(self._events)
         self._console.print(f"Training a classifier on {TRAINED} images of handwritten digits.")
         hosted = HostedEndpoint(ENDPOINT, {"AllTraffic": await asyncio.to_thread(Digits, TRAINED)})
+        stop.check()
         async with LocalEndpoint([hosted], captures=CaptureWriter(self.captures)) as endpoint:
             self.url = endpoint.url
             self._console.print(f"The endpoint {ENDPOINT} serves at {self.url}.")
@@ -97,7 +97,7 @@ class Demo:
                 with stop.cancelling():
                     await self._until_ready(connector)
                     self._console.print("The connector is ready. Producing events.")
-                    report = await self._measure(items, connector)
+                    report = await self._measure(connector)
                 show(report)
                 if keep:
                     self._console.print(advice(self._addresses(), TOPICS, AWS))
@@ -165,21 +165,24 @@ class Demo:
             raise StartupError(f"The connector ended by itself, with code {connector.wait(0)}.\n{self.last_lines()}")
         self._check_kafka()
 
-    async def _measure(self, items: list[Item], connector: Child) -> Report:
+    async def _measure(self, connector: Child) -> Report:
         """Produce the events, wait for what comes of each, and compare."""
         consumer = AIOKafkaConsumer(
             OUTPUT, LETTERS, bootstrap_servers=self.bootstrap_servers, auto_offset_reset="earliest"
         )
-        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap_servers)
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap_servers, linger_ms=5)
+        items = self._items
         async with consumer, producer:
+            started = time.monotonic()
             producing = asyncio.create_task(_produce(producer, items))
             try:
                 got = await self._collect(consumer, len(items), connector, producing)
+                seconds = time.monotonic() - started
                 sources = await producing
             finally:
                 producing.cancel()
         devices = frozenset(DEVICES) if self._mode == "key" else None
-        return make_report(sources, got[OUTPUT], got[LETTERS], captures.read(self.captures), devices)
+        return make_report(sources, got[OUTPUT], got[LETTERS], captures.read(self.captures), devices, seconds)
 
     async def _collect(
         self,
@@ -218,12 +221,8 @@ class Demo:
 
 
 async def _produce(producer: AIOKafkaProducer, items: list[Item]) -> dict[str, Item]:
-    """Produce at a few hundred a second, so that there is something to watch; the items by their coordinates."""
-    sent = []
-    for number, item in enumerate(items):
-        sent.append(await producer.send(INPUT, item.value, key=item.key))
-        if number % 20 == 19:
-            await asyncio.sleep(0.04)
+    """Produce as fast as Kafka takes it; the items by their coordinates."""
+    sent = [await producer.send(INPUT, item.value, key=item.key) for item in items]
     places = await asyncio.gather(*sent)
     return {f"{place.topic}/{place.partition}/{place.offset}": item for place, item in zip(places, items, strict=True)}
 

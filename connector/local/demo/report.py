@@ -25,6 +25,7 @@ class Report:
     """What was produced and what came of it; `problems` are sentences about what does not agree."""
 
     events: int
+    seconds: float
     results: int = 0
     milliseconds: list[int] = field(default_factory=list)
     correct: int = 0
@@ -41,13 +42,15 @@ def make_report(
     letters: Sequence[ConsumerRecord],
     captures: Iterable[Capture],
     devices: frozenset[str] | None,
+    seconds: float,
 ) -> Report:
     """Compare what came with what was produced; `items` are by `topic/partition/offset`.
 
     A result is joined with the capture line of its InferenceId whose input has the hash `inference-call`.
-    `devices` are the InferenceIds that captures may have, None when they are not keys.
+    `devices` are the InferenceIds that captures may have, None when they are not keys; `seconds` is how long it took from
+    the first event that was produced to the last answer.
     """
-    report = Report(events=len(items), results=len(results))
+    report = Report(events=len(items), seconds=seconds, results=len(results))
     lines = list(captures)
     rows = {
         (line.inference_id, sha256(line.input or b"").hexdigest()[:16]): (line.input or b"").split(b"\n")
@@ -118,6 +121,7 @@ def _rows(report: Report) -> Iterable[tuple[str, str]]:
     times = sorted(report.milliseconds) or [0]
     yield "events produced", f"{report.events:,}"
     yield "results", f"{report.results:,}"
+    yield "events a second", f"{report.events / max(report.seconds, 0.001):,.0f}"
     # One capture line a call that was answered; hashes of bodies would not do, because two calls may have equal bodies.
     yield "calls with results", f"{report.captures:,}"
     yield "events a call", f"{report.results / max(1, report.captures):.1f}"

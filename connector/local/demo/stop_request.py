@@ -40,6 +40,11 @@ class StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
+    def check(self) -> None:
+        """End with Stopped what stands between two regions, when a request has come since the last."""
+        if self._wanted:
+            raise Stopped
+
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
         """A blocking region that a request ends at once with Stopped, also one that came before it."""
