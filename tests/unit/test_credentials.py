@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from botocore.loaders import create_loader
 
 from connector.core.calls.call import Call, Failure, Response, Transport
 from connector.core.calls.outcome import Kind, decide
 from connector.core.event import Route
 from connector.core.reason import Reason
-from connector.endpoint import sdk
-from connector.endpoint.sdk import SdkInvoker
+from tests.contracts.invokers import Aim, renewing_at_once, sdk_invoker, started, with_credentials_of_our_own
 
-LOADER = create_loader()
 CALL = Call(Route("fraud", (("TargetModel", "m"),), from_headers=True), "device 7", b"1,2", "text/csv", "text/csv")
 ROLE = "arn:aws:iam::123456789012:role/connector"
 SECRET = "swordfishswordfish"
@@ -195,22 +191,10 @@ SPOILT: dict[Spoil, str] = {
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.upper().startswith(("AWS_", "HTTP_", "HTTPS_"))]:
+    with_credentials_of_our_own(monkeypatch, tmp_path)
+    renewing_at_once(monkeypatch)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setattr(sdk, "create_loader", lambda: LOADER)
-
-
-@asynccontextmanager
-async def invoking(url: str) -> AsyncIterator[SdkInvoker]:
-    invoker = SdkInvoker(region="eu-west-1", url=url, max_in_flight=4, connect_timeout=5.0, read_timeout=20.0)
-    await invoker.start()
-    try:
-        yield invoker
-    finally:
-        await invoker.stop()
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
@@ -221,7 +205,7 @@ async def test_wrong_credentials_halt_with_a_sentence_and_are_mended_without_a_r
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", one.url)
         with monkeypatch.context() as spoilt:
             spoil(spoilt, tmp_path, one)
-            async with invoking(one.url) as invoker:
+            async with started(sdk_invoker(Aim(one.url))) as invoker:
                 reply = await invoker.invoke(CALL)
                 assert isinstance(reply, Failure)
                 assert reply.transport is Transport.NO_CREDENTIALS
@@ -239,11 +223,8 @@ async def test_wrong_credentials_halt_with_a_sentence_and_are_mended_without_a_r
                 assert "AKIDFIRST" not in outcome.message
                 assert one.calls == 0, "nothing was sent"
                 spoilt.undo()
-                monkeypatch.setenv("AWS_ENDPOINT_URL_STS", one.url)
-                monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
                 monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDMENDED")
                 monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-                invoker._renewed = 0.0
                 await invoker.renew_credentials()
                 assert isinstance(await invoker.invoke(CALL), Response)
 
@@ -254,7 +235,7 @@ async def test_many_calls_that_want_credentials_ask_for_them_once(
     async with aws() as one:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", one.url)
         token_refused(monkeypatch, tmp_path, one)
-        async with invoking(one.url) as invoker:
+        async with started(sdk_invoker(Aim(one.url))) as invoker:
             replies = await asyncio.gather(*(invoker.invoke(CALL) for _ in range(64)))
     assert {reply.transport for reply in replies if isinstance(reply, Failure)} == {Transport.NO_CREDENTIALS}
     assert (len(replies), one.asked, one.calls) == (64, 1, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,22 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from botocore.loaders import create_loader
 
-from connector.core.calls.call import Call, Failure, Reply, Response
+from connector.core.calls.call import Failure, Reply, Response
 from connector.core.calls.outcome import Kind, decide
-from connector.core.event import Route
 from connector.core.reason import Reason
-from connector.endpoint import sdk
-from connector.endpoint.sdk import SdkInvoker
 from tests.certificates import Authority
+from tests.contracts.invokers import CALL, Aim, sdk_invoker, started, with_credentials_of_our_own
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOADER = create_loader()
-"""The SDK's data takes a quarter of a second to read."""
-CALL = Call(Route("fraud"), "device 7", b"1,2\n3,4", "text/csv", "application/json")
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 3\r\nSet-Cookie: a=b\r\n\r\n1\n2"
 PASSWORD = "swordfish"
 TOKENS = (
@@ -128,14 +121,9 @@ async def proxying(refusal: bytes | None = None) -> AsyncIterator[Peer]:
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.upper().startswith(("AWS_", "HTTP_", "HTTPS_", "NO_PROXY"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDFIRST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setattr(sdk, "create_loader", lambda: LOADER)
+    with_credentials_of_our_own(monkeypatch, tmp_path)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -149,12 +137,8 @@ def theirs(tmp_path: Path) -> Authority:
 
 
 async def ask(url: str) -> Reply:
-    invoker = SdkInvoker(region="eu-west-1", url=url, max_in_flight=4, connect_timeout=5.0, read_timeout=20.0)
-    await invoker.start()
-    try:
+    async with started(sdk_invoker(Aim(url))) as invoker:
         return await invoker.invoke(CALL)
-    finally:
-        await invoker.stop()
 
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["directly", "behind a proxy"])
@@ -237,6 +221,7 @@ async def test_sts_is_trusted_no_more_than_the_endpoint(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/connector")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(ours.file))
     async with serving(ours.sign("server")) as server, proxying() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.proxy())
@@ -262,13 +247,8 @@ async def test_a_redirect_is_not_followed(monkeypatch: pytest.MonkeyPatch, ours:
 
 async def test_no_cookie_is_sent_back(monkeypatch: pytest.MonkeyPatch, ours: Authority) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(ours.file))
-    async with serving(ours.sign("server")) as server:
-        invoker = SdkInvoker(
-            region="eu-west-1", url=server.url, max_in_flight=4, connect_timeout=5.0, read_timeout=20.0
-        )
-        await invoker.start()
+    async with serving(ours.sign("server")) as server, started(sdk_invoker(Aim(server.url))) as invoker:
         for _ in range(2):
             assert isinstance(await invoker.invoke(CALL), Response)
-        await invoker.stop()
     assert len(server.heads) == 2
     assert not any("cookie" in head.lower() for head in server.heads)
