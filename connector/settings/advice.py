@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from connector.settings.section import on_this_host, parts_of
 from connector.settings.units import write_duration, write_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from connector.settings.endpoint import Endpoint
     from connector.settings.kafka import Kafka
     from connector.settings.settings import Settings
 
@@ -28,6 +30,7 @@ def sentences(settings: Settings) -> Iterator[str]:
     """Each piece of advice as `key: sentence`."""
     yield from _kafka(settings.kafka)
     yield from _security(settings.kafka)
+    yield from _endpoint(settings.endpoint)
     yield from _batches(settings)
     yield from _limits(settings)
 
@@ -73,6 +76,15 @@ def _security(kafka: Kafka) -> Iterator[str]:
         yield (
             "kafka.security.check_hostname: any host with a certificate of the same authority can pose as a broker; "
             "set it to true"
+        )
+
+
+def _endpoint(endpoint: Endpoint) -> Iterator[str]:
+    parts = parts_of(endpoint.url or "")
+    if parts.scheme == "http" and not on_this_host(parts.hostname or ""):
+        yield (
+            f"endpoint.url: with http to {parts.hostname} events and predictions travel in the clear, for all on the way to "
+            "read and change; use https"
         )
 
 

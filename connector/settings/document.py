@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from connector.errors import SettingsError
+from connector.settings import wrapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -162,6 +163,11 @@ def _resolve(value: Any, key: str, environ: Mapping[str, str]) -> Any:
             raise SettingsError(
                 f"{key}: the environment has no {name}; set it, or write $${{{name}}} for the text itself"
             )
+        quotable = key in wrapping.QUOTABLE or match[0] != value
+        if wrong := wrapping.problem(
+            f"{key}: the value of {name} in the environment", environ[name], quotable=quotable
+        ):
+            raise SettingsError(wrong)
         return environ[name]
 
     return _REFERENCE.sub(replace, value)

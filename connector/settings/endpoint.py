@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from connector.core.routes import members
 from connector.core.routes.router import HeaderRef
-from connector.settings.section import Section, Text, parts_of
+from connector.settings.section import Required, Section, Text, parts_of
 from connector.settings.units import PositiveDuration
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def member_name(key: str) -> str:
 class Endpoint(Section):
     """The SageMaker endpoint, and what every call of it carries."""
 
-    name: Text = Field(default="fraud-detector", description="The name of the SageMaker endpoint.")
+    name: Annotated[Text, Required("fraud-detector")] = Field(
+        default="", description="The name of the SageMaker endpoint."
+    )
     region: Annotated[str, AfterValidator(_region)] | None = Field(
         default=None, description="The AWS region of the endpoint; null takes it from the SDK's own chain."
     )

@@ -5,26 +5,40 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from connector.settings.section import Section, Text
+from connector.settings.section import Required, Section, Text
 from connector.settings.security import Security
 from connector.settings.units import Duration, KafkaDuration, Size, write_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)"
+_SERVER = re.compile(rf"{_HOST}(?::([0-9]{{1,5}}))?")
+_WRITTEN = rf"\s*{_HOST}:[0-9]{{1,5}}\s*"
+_WRITTEN_SERVERS = {"type": "string", "pattern": f"^{_WRITTEN}(,{_WRITTEN})*$"}
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 _HEARTBEAT = 3.0
+
+
+def _joined(given: object) -> object:
+    """A list of addresses as the text that the environment would hold."""
+    if not isinstance(given, list):
+        return given
+    if not all(isinstance(server, str) for server in given):
+        raise ValueError("must be HOST:PORT, or a list of such texts")
+    return ",".join(given)
 
 
 def _servers(written: str) -> str:
     servers = [server.strip() for server in written.split(",")]
     for server in servers:
         match = _SERVER.fullmatch(server)
-        if match is None or not 0 < int(match[1] or 9092) < 65536:
+        if match is not None and match[1] is None:
+            raise ValueError(f"{server} has no port; write {server}:9092 if the broker listens there")
+        if match is None or not 0 < int(match[1]) < 65536:
             raise ValueError(f"must be HOST:PORT, or several with commas between, and {server!r} is not")
     return ",".join(servers)
 
@@ -39,11 +53,32 @@ Topic = Annotated[str, AfterValidator(_topic)]
 """The name of a topic."""
 
 
+Servers = Annotated[
+    Text,
+    BeforeValidator(_joined),
+    AfterValidator(_servers),
+    Required("broker-1:9092,broker-2:9092"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _WRITTEN_SERVERS,
+                {
+                    "type": "array",
+                    "items": {"anyOf": [_WRITTEN_SERVERS, {"$ref": "#/$defs/reference"}]},
+                    "minItems": 1,
+                },
+            ]
+        }
+    ),
+]
+"""Addresses of brokers, with commas between."""
+
+
 class Kafka(Section):
     """The brokers, the consumer group, the topics, and the time limits towards them."""
 
-    bootstrap_servers: Annotated[Text, AfterValidator(_servers)] = Field(
-        default="localhost:9092", description="The brokers to ask first, as HOST:PORT with commas between."
+    bootstrap_servers: Servers = Field(
+        default="", description="The brokers to ask first, as HOST:PORT with commas between, or as a list."
     )
     group_id: Text = Field(
         default="inference-connector",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 
 from connector.settings.endpoint import FromHeader
+from connector.settings.section import Required
 from connector.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 Path = tuple[str, ...]
 """The parts of a key: `("kafka", "group_id")`."""
+PREFIX = "CONNECTOR_"
+"""What the environment's settings begin with: `CONNECTOR_KAFKA__GROUP_ID`."""
+
+
+def variable(path: Path) -> str:
+    """The environment variable of a key."""
+    return PREFIX + "__".join(path).upper()
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -34,6 +42,12 @@ def is_secret(field: FieldInfo) -> bool:
 def may_come_from_a_header(field: FieldInfo) -> bool:
     """Whether the value may be written as `{header: NAME}`."""
     return FromHeader in _types(field.annotation)
+
+
+def required(field: FieldInfo | None) -> Required | None:
+    """The mark of a value that must be given; None of a value that has a default, or of no setting."""
+    metadata = () if field is None else field.metadata
+    return next((given for given in metadata if isinstance(given, Required)), None)
 
 
 def choices(annotation: object) -> list[str]:

@@ -12,20 +12,26 @@ from pydantic_settings.sources.utils import parse_env_vars
 
 from connector import FILE_VARIABLE
 from connector.errors import SettingsError
-from connector.settings import document, origins, problems
-from connector.settings.keys import fields, may_come_from_a_header, nearest, section_of
+from connector.settings import document, origins, problems, wrapping
+from connector.settings.keys import (
+    PREFIX,
+    fields,
+    may_come_from_a_header,
+    nearest,
+    required,
+    section_of,
+    variable,
+)
 from connector.settings.renames import renamed
 from connector.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from connector.settings.keys import Path as Key
     from connector.settings.origins import Origin
 
-PREFIX = "CONNECTOR_"
-"""What the environment's settings begin with: `CONNECTOR_KAFKA__GROUP_ID`."""
 _NULL = "null"
 """What an environment variable says to be null."""
 _SERVICE_LINK = re.compile(
@@ -36,7 +42,7 @@ _SERVICE_LINK = re.compile(
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of a file, if any, and of the environment, which overrides it.
+    """The settings of a file, if any, and of the environment, which overrides it; what is required is there.
 
     Raises SettingsError with one line a problem, each of which begins with the key.
     """
@@ -45,16 +51,25 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 def load_with_origins(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, Mapping[Key, Origin]]:
     """The settings as `load` gives them, and where the value of each key comes from."""
+    above = _environment(environ)
     given = document.read(path, environ) if path else document.Document({}, {}, {})
-    settings = parse(_merge(given.tree, _environment(environ)), given.referenced)
+    tree = _merge(given.tree, above)
+    wrong = list(_missing(tree))
+    try:
+        settings = parse(tree, given.referenced)
+    except SettingsError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     named = {key: name for name, key in variables().items() if name in environ}
     return settings, origins.trace(settings, str(path), given.places, named)
 
 
 def parse(tree: Mapping[str, Any], referenced: Mapping[str, str] = MappingProxyType({})) -> Settings:
-    """The settings of a tree of keys; durations and sizes as they are written in a file.
+    """The settings of a tree of keys, durations and sizes as they are written in a file; the rest has its default.
 
-    `referenced` are variables by name whose values stand in the tree, and are named instead of shown. Raises SettingsError.
+    What is required is empty when it is not given. `referenced` are variables by name whose values stand in the tree, and
+    are named instead of shown. Raises SettingsError.
     """
     # Settings would take these for its own options.
     if private := [key for key in tree if key not in Settings.model_fields and key.startswith("_")]:
@@ -82,34 +97,34 @@ def variables() -> dict[str, tuple[str, ...]]:
     names = {}
     for path, field in fields().items():
         if section_of(field) is None:
-            names[_variable(path)] = path
+            names[variable(path)] = path
         if may_come_from_a_header(field):
-            names[_variable((*path, "header"))] = (*path, "header")
+            names[variable((*path, "header"))] = (*path, "header")
     return names
 
 
-def _variable(path: tuple[str, ...]) -> str:
-    return PREFIX + "__".join(path).upper()
-
-
 def _unknown(name: str) -> str:
-    path = tuple(name.removeprefix(PREFIX).lower().split("__"))
-    if (found := renamed(path)) and (called := _variable(found[0])) in variables():
+    capitals = name.upper()
+    if name != capitals and capitals in {*variables(), FILE_VARIABLE}:
+        return f"{name}: is not read; variables are written in capitals, so call it {capitals}"
+    path = tuple(capitals.removeprefix(PREFIX).lower().split("__"))
+    if (found := renamed(path)) and (called := variable(found[0])) in variables():
         return f"{name}: is called {called} since {found[1]}; rename it"
     meant = nearest(path)
     if meant is None or section_of(fields()[meant]) is not None:
         return f"{name}: is no setting's variable; they are like {PREFIX}KAFKA__GROUP_ID for kafka.group_id"
-    return f"{name}: is no setting's variable; did you mean {_variable(meant)}?"
+    return f"{name}: is no setting's variable; did you mean {variable(meant)}?"
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     known = variables()
     ours = {name: value for name, value in environ.items() if name in known}
-    stray = sorted(name for name in environ if name.startswith(PREFIX) and name not in {*known, FILE_VARIABLE})
+    stray = sorted(name for name in environ if name.upper().startswith(PREFIX) and name not in {*known, FILE_VARIABLE})
     wrong = [_unknown(name) for name in stray if not _SERVICE_LINK.fullmatch(f"{name}={environ[name]}")]
     wrong += [
         f"{name}: is given together with {name}__HEADER; keep one of them" for name in ours if f"{name}__HEADER" in ours
     ]
+    wrong += _wrapped(environ)
     if wrong:
         raise SettingsError("\n".join(wrong))
     source = EnvSettingsSource(Settings, case_sensitive=False, env_parse_none_str=_NULL)
@@ -118,10 +133,35 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return source()
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree below with what the tree above has in its place."""
+def _wrapped(environ: Mapping[str, str]) -> Iterator[str]:
+    """Say which values stand in quotes, or have a line end around them."""
+    for name, key in {**variables(), FILE_VARIABLE: ()}.items():
+        quotable = ".".join(key) in wrapping.QUOTABLE
+        if name in environ and (wrong := wrapping.problem(f"{name}: the value", environ[name], quotable=quotable)):
+            yield wrong
+
+
+def _missing(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Say which keys that must be given are not there; what stands there instead of a section is said by `parse`."""
+    for (*above, name), field in fields().items():
+        section: Any = tree
+        for part in above:
+            section = section.get(part) if isinstance(section, dict) else section
+            section = {} if section is None else section
+        if isinstance(section, dict) and name not in section and (mark := required(field)):
+            yield problems.needed((*above, name), mark)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any], at: Key = ()) -> dict[str, Any]:
+    """The tree below with what the tree above has in its place; `at` is the key of the two.
+
+    What stands below instead of a section stays, for `parse` to refuse it.
+    """
     merged = dict(below)
     for key, value in above.items():
-        under = merged.get(key)
-        merged[key] = _merge(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
+        under, field = merged.get(key), fields().get((*at, key))
+        if isinstance(value, dict) and isinstance(under, dict):
+            merged[key] = _merge(under, value, (*at, key))
+        elif under is None or field is None or section_of(field) is None:
+            merged[key] = value
     return merged

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from connector.core.redaction import without_user
-from connector.settings.keys import fields, is_secret, nearest
+from connector.settings.keys import fields, is_secret, nearest, required, variable
 from connector.settings.renames import dissolved, renamed
-from connector.settings.section import BROKEN_RULES, legible
+from connector.settings.section import BROKEN_RULES, Required, legible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,6 +69,11 @@ def _unresolved(sentence: str, referenced: Mapping[str, str]) -> str:
     return sentence
 
 
+def needed(path: tuple[str, ...], mark: Required) -> str:
+    """Say that a key must be given, and how."""
+    return f"{_key(path)}: is needed; set it, or {variable(path)} in the environment, to a value like {mark.example}"
+
+
 def unknown(path: tuple[str, ...]) -> str:
     """Say that there is no such key, and which one may be meant."""
     meant = nearest(path)
@@ -100,14 +105,15 @@ def _key(path: tuple[str, ...]) -> str:
 def _sentences(detail: ErrorDetails) -> Iterator[str]:
     path = tuple(str(part) for part in detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
-    key = _key(path)
+    key, field = _key(path), fields().get(path)
     if kind == "extra_forbidden":
         yield from _stray(path, detail["input"])
     elif kind == BROKEN_RULES:
         for sentence in context["sentences"].splitlines():
             yield f"{key}.{sentence}" if key else sentence
+    elif (mark := required(field)) and detail["input"] in (None, ""):
+        yield needed(path, mark)
     elif kind in _SAY:
-        field = fields().get(path)
         written = "" if field is not None and is_secret(field) else f", not {detail['input']!r}"
         yield f"{key}: {_SAY[kind].format(**context, written=written)}"
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from connector.settings import Settings
-from connector.settings.keys import choices, section_of
+from connector.settings.keys import choices, required, section_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _HEAD = """\
-Every setting of the connector with its default. A file needs only what differs from it.
+Every setting of the connector with its default. A file needs what is required, and what differs from its default.
 
 The environment overrides the file: CONNECTOR_KAFKA__GROUP_ID is kafka.group_id. ${NAME} in a value is the
 environment's NAME, and $${NAME} the text itself. Durations are written 100ms, 45s, 5m or 1h, sizes 256KiB, 5MiB, 50MB
@@ -28,7 +28,10 @@ _WIDTH = 118
 
 
 def reference() -> str:
-    """The text of `config/connector.yaml`: each setting, its sentence as a comment, and its default."""
+    """The text of `config/connector.yaml`: each setting, its sentence as a comment, and its default.
+
+    What is required has an example instead, as a comment too: a copy of the whole does not start with it.
+    """
     lines = [*_comment(_HEAD, "")]
     defaults = Settings().model_dump(mode="json")
     for name, field in Settings.model_fields.items():
@@ -43,7 +46,9 @@ def _keys(section: type[BaseModel], defaults: dict[str, Any], indent: str) -> It
     for name, field in section.model_fields.items():
         yield from _comment(_sentence(field), indent)
         inner = section_of(field)
-        if inner is None:
+        if mark := required(field):
+            yield f"{indent}# {name}: {mark.example}"
+        elif inner is None:
             written = yaml.safe_dump({name: defaults[name]}, width=1000).rstrip("\n")
             yield indent + written
         else:
@@ -53,7 +58,8 @@ def _keys(section: type[BaseModel], defaults: dict[str, Any], indent: str) -> It
 
 def _sentence(field: FieldInfo) -> str:
     names = choices(field.annotation)
-    return f"{field.description}" + (f" One of {', '.join(names)}." if len(names) > 1 else "")
+    one_of = f" One of {', '.join(names)}." if len(names) > 1 else ""
+    return f"{field.description}{one_of}" + (" Required, such as:" if required(field) else "")
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from connector import __version__
 from connector.settings.endpoint import FromHeader
-from connector.settings.keys import choices, section_of
+from connector.settings.keys import choices, required, section_of
 from connector.settings.settings import Settings
 from connector.settings.units import upper
 
@@ -49,7 +49,8 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:sagemaker-kafka-connector:settings:{__version__}",
         "title": "Settings of the connector",
-        "description": "Every key may be left out. Rules between keys are checked by `connector config --effective`.",
+        "description": "A key that is left out comes from the environment, or has its default. What is required, and "
+        "rules between keys, are checked by `connector config --effective`.",
         **section_schema(Settings, Settings().model_dump(mode="json")),
         "$defs": {"reference": _REFERENCE},
     }
@@ -68,7 +69,9 @@ def _key(field: FieldInfo, default: Any) -> dict[str, Any]:
     forms = list(_forms(field))
     if not any(form.get("type") == "string" and "pattern" not in form for form in forms):
         forms.append({"$ref": "#/$defs/reference"})
-    return about | {"default": default} | (forms[0] if len(forms) == 1 else {"anyOf": forms})
+    mark = required(field)
+    value = {"examples": [mark.example]} if mark else {"default": default}
+    return about | value | (forms[0] if len(forms) == 1 else {"anyOf": forms})
 
 
 def _forms(field: FieldInfo) -> Iterator[dict[str, Any]]:

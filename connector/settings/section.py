@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +22,16 @@ Secret = Annotated[SecretStr, Field(min_length=1), PlainSerializer(lambda _: "**
 """Text that is never shown."""
 
 
+@dataclass(frozen=True, slots=True)
+class Required:
+    """The mark of a text that has no default, and is empty until it is given; `load` does not go without it.
+
+    `example` is a value as a person may write it.
+    """
+
+    example: str
+
+
 def refusal(*sentences: str) -> PydanticCustomError:
     """The validation error that carries these sentences."""
     return PydanticCustomError(BROKEN_RULES, "{sentences}", {"sentences": "\n".join(map(legible, sentences))})
@@ -36,6 +48,14 @@ def parts_of(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return urlsplit("")
+
+
+def on_this_host(host: str) -> bool:
+    """Whether what is sent to a host, as a URL names it, does not leave this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Section(BaseModel):

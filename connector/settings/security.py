@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from connector.settings.section import Secret, Section, Text, parts_of, refusal
+from connector.settings.section import Secret, Section, Text, on_this_host, parts_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _token_url(url: str) -> str:
         raise ValueError("must be a URL like https://login.example.com/oauth2/token")
     if "@" in parts.netloc:
         raise ValueError("must not hold a user or a password; give oauth_client_id and oauth_client_secret")
-    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if parts.scheme == "http" and not on_this_host(parts.hostname):
         raise ValueError("would send the client secret in the clear; use https")
     return url
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from connector.local.endpoint.faults import Fault
 from tests.integration.rig import Rig, source, until
+from tests.unit.needed import needed_but
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +84,8 @@ async def test_a_signal_while_kafka_is_away_ends_it_soon(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("kafka: {bootstrap_servers: null}", ["kafka.bootstrap_servers", "CONNECTOR_KAFKA__BOOTSTRAP_SERVERS"]),
+        ("endpoint: {name: ''}", ["endpoint.name", "CONNECTOR_ENDPOINT__NAME"]),
         ("kafka: {bootstrap_server: x:9092}", ["kafka.bootstrap_server", "bootstrap_servers"]),
         ("kafka: {revoke_drain: 20s}", ["kafka.revoke_drain", "request_timeout"]),
         ("kafka: {delivery: exactly_once, transaction_timeout: 20s}", ["kafka.transaction_timeout", "request_timeout"]),
@@ -89,11 +93,13 @@ async def test_a_signal_while_kafka_is_away_ends_it_soon(rig: Rig) -> None:
     ],
 )
 async def test_wrong_settings_are_a_sentence_and_exit_code_2(tmp_path: Path, text: str, words: list[str]) -> None:
+    key = tuple(words[0].split("."))
     config = tmp_path / "connector.yaml"
     config.write_text(text)
     ended = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "connector", "run", "--config", str(config)],
+        env=os.environ | needed_but(key),
         capture_output=True,
         text=True,
         timeout=30,

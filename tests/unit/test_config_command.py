@@ -21,8 +21,9 @@ from connector.commands.config import _written
 from connector.errors import StartupError
 from connector.settings import examples, load, parse
 from connector.settings.effective import values
-from connector.settings.keys import fields, section_of
+from connector.settings.keys import fields, required, section_of
 from connector.settings.schema import schema
+from tests.unit.needed import NEEDED
 from tests.unit.test_settings import EXAMPLE_ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         for name in [*os.environ]:
             if name.startswith("CONNECTOR_"):
                 monkeypatch.delenv(name)
-        for name, value in environ.items():
+        for name, value in (NEEDED | environ).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["connector", *arguments])
         with pytest.raises(SystemExit) as ended:
@@ -93,7 +94,10 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def origins(printed: Printed) -> dict[str, str]:
     """Where each key comes from, by the lines of a pipe."""
     found = [re.fullmatch(r"([a-z0-9_.]+): .*?  # (.+)", line) for line in printed.out.splitlines()]
-    return {line[1]: line[2] for line in found if line is not None}
+    shown = {line[1]: line[2] for line in found if line is not None}
+    # `run` gives them.
+    assert (shown.pop("kafka.bootstrap_servers"), shown.pop("endpoint.name")) == tuple(NEEDED)
+    return shown
 
 
 # The reference, the schema and the examples
@@ -160,7 +164,9 @@ def test_each_value_is_shown_with_where_it_comes_from(run: Callable[..., Printed
     printed = run("config", "--effective", "--config", file, **ENVIRONMENT)
     shown = origins(printed)
     assert printed.code == 0
-    assert shown.keys() == {".".join(path) for path, field in fields().items() if section_of(field) is None}
+    assert shown.keys() == {
+        ".".join(path) for path, field in fields().items() if section_of(field) is None and not required(field)
+    }
     assert {key: where for key, where in shown.items() if where != "default"} == {
         "kafka.group_id": "CONNECTOR_KAFKA__GROUP_ID",
         "kafka.client_id": "connector.yaml:3 ${POD} ${ZONE}",
@@ -179,7 +185,7 @@ def test_each_value_is_shown_with_where_it_comes_from(run: Callable[..., Printed
 
 def test_the_lines_of_a_pipe_are_yaml_of_the_effective_settings(run: Callable[..., Printed], file: str) -> None:
     printed = run("config", "--effective", "--config", file, **ENVIRONMENT)
-    settings = load(Path(file), ENVIRONMENT)
+    settings = load(Path(file), NEEDED | ENVIRONMENT)
     assert yaml.safe_load(printed.out) == {".".join(path): value for path, value in values(settings).items()}
     assert len(printed.out.splitlines()) == len(values(settings))
 
@@ -266,7 +272,7 @@ def test_any_value_is_one_line_of_yaml_that_reads_back(group: str, header: str) 
 def test_a_terminal_gets_a_table_with_colours_and_no_secret(file: str) -> None:
     ours, theirs = pty.openpty()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_")}
-    environ |= {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100", "LINES": "50"}
+    environ |= {**NEEDED, **ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100", "LINES": "50"}
     environ.pop("NO_COLOR", None)
     command = [sys.executable, "-m", "connector", "config", "--effective", "--config", file]
     environ["PYTHONPATH"] = str(CONFIG.parent)

@@ -13,6 +13,7 @@ from connector.settings import Settings, effective
 from connector.settings.advice import sentences
 from connector.settings.keys import fields
 from connector.settings.load import load, parse, variables
+from tests.unit.needed import NEEDED, needed_but
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,14 +140,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_any_file_and_environment_are_settings_or_sentences(file: Path, text: str, environment: dict[str, str]) -> None:
     file.write_text(text, encoding="utf-8", errors="surrogatepass")
-    outcome_of(lambda: load(file, environment))
+    outcome_of(lambda: load(file, NEEDED | environment))
 
 
 @settings(max_examples=100)
 @given(data=st.binary(max_size=60))
 def test_any_bytes_of_a_file_are_settings_or_sentences(file: Path, data: bytes) -> None:
     file.write_bytes(data)
-    outcome_of(lambda: load(file, {}))
+    outcome_of(lambda: load(file, NEEDED))
 
 
 VALUES = st.recursive(
@@ -184,12 +185,12 @@ def test_any_value_of_any_key_is_settings_or_sentences_that_begin_with_the_key(
 def test_what_yaml_makes_of_any_scalar_is_settings_or_sentences(file: Path, path: tuple[str, ...], value: str) -> None:
     lines = [f"{'  ' * depth}{part}:" for depth, part in enumerate(path)]
     file.write_text("\n".join(lines) + f" {value}", encoding="utf-8")
-    outcome_of(lambda: load(file, {"NAME": "value"}))
+    outcome_of(lambda: load(file, needed_but(path) | {"NAME": "value"}))
 
 
 def test_an_alias_stands_for_a_value_and_for_nothing_larger(file: Path) -> None:
     file.write_text("kafka:\n  group_id: &a group\n  client_id: *a\n", encoding="utf-8")
-    assert load(file, {}).kafka.client_id == "group"
+    assert load(file, NEEDED).kafka.client_id == "group"
     file.write_text("endpoint:\n  accept: &a {header: x}\n  content_type: *a\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"line 3.*single value"):
-        load(file, {})
+        load(file, NEEDED)

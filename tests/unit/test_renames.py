@@ -10,6 +10,7 @@ from connector.errors import SettingsError
 from connector.settings import load, renames
 from connector.settings.keys import fields
 from connector.settings.renames import RENAMES, Rename
+from tests.unit.needed import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ def wrong(table: Mapping[str, Rename]) -> list[str]:
 
 def refused(path: Path | None, environ: dict[str, str]) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        load(path, environ)
+        load(path, NEEDED | environ)
     return str(caught.value).splitlines()
 
 

@@ -20,6 +20,7 @@ from connector.settings.endpoint import MEMBER_KEYS
 from connector.settings.keys import choices, fields, section_of
 from connector.settings.schema import schema, section_schema
 from connector.settings.section import Section
+from tests.unit.needed import needed_but
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,10 +118,14 @@ def test_every_key_has_its_sentence_and_its_default() -> None:
     for path, field in fields().items():
         assert PROPERTIES[path]["description"] == field.description
     for path in LEAVES:
-        default = defaults
-        for part in path:
-            default = default[part]
-        assert PROPERTIES[path]["default"] == default
+        section = defaults
+        for part in path[:-1]:
+            section = section[part]
+        if path[-1] in section:
+            assert PROPERTIES[path]["default"] == section[path[-1]]
+        else:
+            assert "default" not in PROPERTIES[path]
+            assert VALIDATOR.is_valid(tree(path, PROPERTIES[path]["examples"][0]))
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -177,13 +182,17 @@ def test_a_key_takes_and_refuses_what_the_loader_does(path: tuple[str, ...]) -> 
 def test_a_reference_to_the_environment_may_stand_in_any_place_of_a_value(
     path: tuple[str, ...], tmp_path: Path
 ) -> None:
-    default = PROPERTIES[path]["default"]
+    shown = PROPERTIES[path]
+    default = shown["default"] if "default" in shown else shown["examples"][0]
     assert VALIDATOR.is_valid(tree(path, "${NAME}"))
     assert VALIDATOR.is_valid(tree(path, "a-$${NAME}"))
     if default is not None:
         file = tmp_path / "connector.yaml"
         file.write_text(json.dumps(tree(path, "${NAME}")))
-        load(file, {"NAME": str(default).lower() if isinstance(default, bool) else str(default)})
+        load(
+            file,
+            needed_but(path) | {"NAME": str(default).lower() if isinstance(default, bool) else str(default)},
+        )
 
 
 class Options(Section):
@@ -252,4 +261,4 @@ def test_what_the_schema_refuses_the_loader_refuses(
     given_tree = yaml.safe_load(file.read_text())
     if not VALIDATOR.is_valid(given_tree):
         with pytest.raises(SettingsError):
-            load(file, {})
+            load(file, needed_but(path))

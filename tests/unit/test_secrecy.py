@@ -32,6 +32,7 @@ from connector.worker.health import Health
 from tests.contracts.invokers import CALL, ask, sdk_invoker, with_credentials_of_our_own
 from tests.scripted_server import error, reply
 from tests.unit.factories import make_event, make_ledger
+from tests.unit.needed import NEEDED, needed_but
 from tests.unit.pipeline_bench import Bench, Play
 from tests.unit.test_log import _logging_as_before  # noqa: F401 - a fixture
 from tests.unit.virtual_time import in_virtual_time, virtual_loop
@@ -356,7 +357,7 @@ def test_the_line_at_the_start_shows_no_secret(tmp_path: Path, written: io.Strin
     }
     file.write_text(json.dumps(tree))
     secrets = {"KAFKA_PASSWORD": PASSWORD, "URL_PASSWORD": SECRET_KEY.replace("/", ""), "MODEL_TOKEN": SIGNATURE}
-    settings = load(file, secrets)
+    settings = load(file, NEEDED | secrets)
     assert settings.endpoint.custom_attributes == f"token={SIGNATURE}"
     structlog.get_logger("connector").info(LogEvent.STARTING, settings=effective(settings))
     assert "SASL_SSL" in written.getvalue()
@@ -392,7 +393,7 @@ def test_a_password_that_is_no_yaml_is_not_repeated(written_as: str, tmp_path: P
     value = written_as.format(PASSWORD)
     file.write_text(f"kafka:\n  security:\n    username: me\n    password: {value}\n    mechanism: PLAIN\n")
     with pytest.raises(SettingsError) as refused:
-        load(file, {})
+        load(file, NEEDED)
     assert PASSWORD not in str(refused.value)
 
 
@@ -407,7 +408,10 @@ def test_a_secret_that_was_referred_to_by_mistake_is_named_and_not_shown(key: st
     file = tmp_path / "connector.yaml"
     file.write_text(f"{section}:\n  {name}: ${{THE_SECRET}}\n")
     with pytest.raises(SettingsError) as refused:
-        load(file, {"THE_SECRET": secret})
+        load(
+            file,
+            needed_but((section, name)) | {"THE_SECRET": secret},
+        )
     assert str(refused.value).startswith(f"{key}: ")
     assert secret not in str(refused.value)
     assert "m4rked" not in str(refused.value).lower()

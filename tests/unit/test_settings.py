@@ -16,13 +16,15 @@ from connector.errors import SettingsError
 from connector.settings import Settings, document, effective, load, parse
 from connector.settings.advice import sentences
 from connector.settings.endpoint import MEMBER_KEYS, member_name
-from connector.settings.keys import fields, is_secret, section_of
+from connector.settings.keys import fields, is_secret, required, section_of
 from connector.settings.load import variables
 from connector.settings.reference import reference
 from connector.settings.units import parse_duration, parse_size, write_duration, write_size
+from tests.unit.needed import BARE, NAME, NEEDED, SERVERS
 
 CONFIG = Path(__file__).parents[2] / "config"
 LEAVES = [path for path, field in fields().items() if section_of(field) is None]
+REQUIRED = [path for path, field in fields().items() if required(field)]
 
 
 def tree(key: str, value: object) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def refused(given_tree: dict[str, Any]) -> str:
 def refused_file(path: Path, text: str, **environ: str) -> str:
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
-        load(path, environ)
+        load(path, NEEDED | environ)
     return str(caught.value)
 
 
@@ -325,9 +327,13 @@ def test_no_password_of_an_address_in_a_list_is_shown() -> None:
 
 
 def test_the_effective_settings_are_written_as_in_a_file() -> None:
-    shown = effective(parse({"batch": {"linger": "2m"}, "endpoint": {"accept": {"header": "a"}}}))
+    own: dict[str, Any] = {
+        "kafka": {"bootstrap_servers": SERVERS},
+        "endpoint": {"name": NAME, "accept": {"header": "a"}},
+    }
+    shown = effective(parse(own | {"batch": {"linger": "2m"}}))
     assert shown["batch"] == {"max_events": 64, "max_bytes": "5MiB", "linger": "2m", "allow_over_6_mib": False}
-    assert parse(shown) == parse({"batch": {"linger": "120s"}, "endpoint": {"accept": {"header": "a"}}})
+    assert parse(shown) == parse(own | {"batch": {"linger": "120s"}})
 
 
 # Sources
@@ -335,20 +341,23 @@ def test_the_effective_settings_are_written_as_in_a_file() -> None:
 
 def test_without_a_file_or_an_environment_there_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTOR_KAFKA__GROUP_ID", "of-the-process")
-    assert load(None, {}) == Settings() == parse({})
+    assert load(None, NEEDED) == BARE
+    assert Settings() == parse({})
+    assert parse({"kafka": {"bootstrap_servers": SERVERS}, "endpoint": {"name": NAME}}) == BARE
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "kafka:\n", "kafka:\n  security:\n", "---\n"])
 def test_a_file_without_settings_is_the_defaults(file: Path, text: str) -> None:
     file.write_text(text)
-    assert load(file, {}) == Settings()
+    assert load(file, NEEDED) == BARE
 
 
 def test_the_environment_overrides_the_file_and_the_file_the_defaults(file: Path) -> None:
     file.write_text("kafka: {group_id: file, client_id: file}\nbatch: {max_events: 9}\nretry: {max_age: 1h}\n")
     settings = load(
         file,
-        {
+        NEEDED
+        | {
             "CONNECTOR_KAFKA__GROUP_ID": "environment",
             "CONNECTOR_RETRY__MAX_AGE": "null",
             "CONNECTOR_BUFFER__MAX_BYTES": "64MiB",
@@ -362,13 +371,13 @@ def test_the_environment_overrides_the_file_and_the_file_the_defaults(file: Path
 
 
 def test_a_members_text_from_the_environment_is_kept_as_it_is() -> None:
-    endpoint = load(None, {"CONNECTOR_ENDPOINT__CUSTOM_ATTRIBUTES": '{"a": 1.10}'}).endpoint
+    endpoint = load(None, NEEDED | {"CONNECTOR_ENDPOINT__CUSTOM_ATTRIBUTES": '{"a": 1.10}'}).endpoint
     assert endpoint.members() == {"CustomAttributes": '{"a": 1.10}'}
 
 
 def test_a_members_header_can_come_from_the_environment(file: Path) -> None:
     file.write_text("endpoint: {target_model: a.tar.gz, accept: {header: accept}, content_type: text/csv}")
-    endpoint = load(file, {"CONNECTOR_ENDPOINT__TARGET_MODEL__HEADER": "model"}).endpoint
+    endpoint = load(file, NEEDED | {"CONNECTOR_ENDPOINT__TARGET_MODEL__HEADER": "model"}).endpoint
     assert endpoint.members() == {
         "Accept": HeaderRef("accept"),
         "ContentType": "text/csv",
@@ -413,14 +422,14 @@ def test_what_kubernetes_says_about_services_of_that_name_is_no_setting() -> Non
         "CONNECTOR_PORT_6066_TCP_ADDR": "10.0.0.1",
         "CONNECTOR_WEB_PORT": "tcp://10.0.0.1:6066",
     }
-    assert load(None, links) == Settings()
+    assert load(None, NEEDED | links) == BARE
 
 
 def test_a_reference_is_the_environments_value(file: Path) -> None:
     file.write_text(
         'kafka: {group_instance_id: "${HOSTNAME}", client_id: "a-${A}-$${A}-$A"}\nbatch: {max_events: "${N}"}'
     )
-    settings = load(file, {"HOSTNAME": "pod-0", "A": "${N}", "N": "7"})
+    settings = load(file, NEEDED | {"HOSTNAME": "pod-0", "A": "${N}", "N": "7"})
     assert settings.kafka.group_instance_id == "pod-0"
     assert settings.kafka.client_id == "a-${N}-${A}-$A"
     assert settings.batch.max_events == 7
@@ -428,7 +437,7 @@ def test_a_reference_is_the_environments_value(file: Path) -> None:
 
 def test_the_variable_that_names_the_file_is_no_setting_and_no_mistake(file: Path) -> None:
     file.write_text("kafka: {group_id: file}")
-    assert load(file, {"CONNECTOR_CONFIG_FILE": str(file)}).kafka.group_id == "file"
+    assert load(file, NEEDED | {"CONNECTOR_CONFIG_FILE": str(file)}).kafka.group_id == "file"
 
 
 @pytest.mark.parametrize("text", ["kafka: {client_id: '$${A}'}", "# ${\nkafka: {client_id: '$${A}'}"])
@@ -437,7 +446,7 @@ def test_an_escaped_reference_is_text_in_the_environment_of_a_process_too(
 ) -> None:
     monkeypatch.setenv("A", "a")
     file.write_text(text)
-    assert load(file, os.environ).kafka.client_id == "${A}"
+    assert load(file, os.environ | NEEDED).kafka.client_id == "${A}"
 
 
 def test_a_reference_in_a_list_is_the_environments_value_too(file: Path) -> None:
@@ -521,6 +530,8 @@ def test_the_defaults_need_no_advice() -> None:
         ({"retry": {"max_age": "80s"}}, "retry.max_age"),
         ({"dead_letter": {"max_ratio": 1}}, "dead_letter.max_ratio"),
         ({"shutdown": {"drain": "29s"}}, "shutdown.drain"),
+        ({"endpoint": {"url": "http://emulator.example.com:8080"}}, "endpoint.url"),
+        ({"endpoint": {"url": "http://10.0.0.1"}}, "endpoint.url"),
         ({"log": {"payloads": True}}, "log.payloads"),
     ],
 )
@@ -531,6 +542,13 @@ def test_what_costs_more_than_it_should_is_said_in_one_sentence(given_tree: dict
 
 def test_the_name_of_a_pod_of_a_stateful_set_needs_no_advice() -> None:
     assert list(sentences(parse({"kafka": {"group_instance_id": "connector-0"}}))) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8080", "http://127.0.0.1", "http://127.1.2.3:80", "http://[::1]:8080", "https://10.0.0.1"]
+)
+def test_an_endpoint_on_this_machine_or_behind_tls_needs_no_advice(url: str) -> None:
+    assert list(sentences(parse({"endpoint": {"url": url}}))) == []
 
 
 def test_raw_events_need_no_advice_about_a_default() -> None:
@@ -557,10 +575,11 @@ def test_the_reference_file_lists_every_setting_with_its_default() -> None:
     listed = yaml.safe_load(text)
     for path in LEAVES:
         place = listed
-        for name in path:
+        for name in path[:-1]:
             place = place[name]
-    assert load(CONFIG / "connector.yaml", {}) == Settings()
-    assert list(sentences(load(CONFIG / "connector.yaml", {}))) == []
+        assert (path[-1] in place) is (path not in REQUIRED)
+    assert load(CONFIG / "connector.yaml", NEEDED) == BARE
+    assert list(sentences(BARE)) == []
 
 
 EXAMPLE_ENVIRONMENT = {

@@ -17,6 +17,7 @@ from connector.errors import MalformedResponse, SettingsError
 from connector.settings import effective, load, parse
 from connector.settings.reference import reference
 from tests.unit.formats.example import Example
+from tests.unit.needed import NEEDED
 from tests.unit.pipeline_bench import Bench, Play, simulated
 from tests.unit.virtual_time import in_virtual_time
 
@@ -86,7 +87,7 @@ def test_a_file_and_the_environment_set_options() -> None:
     assert settings.request.body_format().join([b"a", b"a"]).data == b"a;a"
     assert effective(settings)["request"]["piped"] == {"separator": ";", "distinct": False, "evidence": 1}
     environment = {"FORMAT": "piped", "PIPED__SEPARATOR": ";", "PIPED__DISTINCT": "true"}
-    settings = load(None, {f"CONNECTOR_REQUEST__{name}": value for name, value in environment.items()})
+    settings = load(None, NEEDED | {f"CONNECTOR_REQUEST__{name}": value for name, value in environment.items()})
     assert settings.request.body_format().join([b"a", b"b", b"a"]).data == b"a;b"
 
 
@@ -102,7 +103,7 @@ def test_options_of_a_format_that_is_not_chosen_are_refused() -> None:
     messages = [f"request.piped.distinct: {rest}", f"request.piped.evidence: {rest}"]
     assert refused({"piped": {"separator": "|", "distinct": True, "evidence": 3}}).splitlines() == messages
     with pytest.raises(SettingsError) as caught:
-        load(None, {"CONNECTOR_REQUEST__PIPED__DISTINCT": "true"})
+        load(None, NEEDED | {"CONNECTOR_REQUEST__PIPED__DISTINCT": "true"})
     assert str(caught.value) == messages[0]
 
 
@@ -128,7 +129,7 @@ def test_a_wrong_option_is_one_sentence_with_its_key(options: object, message: s
 
 def test_a_variable_that_is_no_option_is_refused_with_the_nearest() -> None:
     with pytest.raises(SettingsError, match="did you mean CONNECTOR_REQUEST__PIPED__SEPARATOR"):
-        load(None, {"CONNECTOR_REQUEST__PIPED__SEPERATOR": ";"})
+        load(None, NEEDED | {"CONNECTOR_REQUEST__PIPED__SEPERATOR": ";"})
 
 
 # The pipeline
