@@ -7,7 +7,6 @@ import atexit
 import contextlib
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from connector.commands.exit_codes import epilog
 from connector.errors import ExitCode
 from connector.local.demo.stop_request import Stopped, StopRequest
 from connector.local.demo.workload import TRAINED
+from connector.local.folders import temporary
 
 
 @click.command(epilog=epilog("demo"))
@@ -74,7 +74,7 @@ def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopReques
     items = workload(events)
     stop.check()
     with contextlib.ExitStack() as resources:
-        folder = Path(resources.enter_context(_folder()))
+        folder = _folder(resources)
         kafka = LocalKafka(data=folder / "kafka", progress=console.print)
         resources.callback(kafka.stop)
         console.print("Starting Apache Kafka.")
@@ -92,10 +92,11 @@ def _demo(mode: str, events: int, keep: bool, console: Console, stop: StopReques
     return ExitCode.FAILED if report.problems else ExitCode.DONE
 
 
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    """The one folder of everything that the demo writes."""
-    folder = tempfile.TemporaryDirectory(prefix="connector-demo-", ignore_cleanup_errors=True)
+def _folder(resources: contextlib.ExitStack) -> Path:
+    """The one folder of everything that the demo writes, which goes with its resources."""
+    folder = temporary("connector-demo-")
     # A start that is interrupted may leave one of Kafka's tools to the end of this process, where it is killed before
     # this is called: what was registered last comes first.
-    atexit.register(shutil.rmtree, folder.name, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    resources.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder

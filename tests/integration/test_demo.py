@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,8 +20,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from rich.console import Console
 
 from connector.core.routes.inference_id import key_id
+from connector.errors import StartupError
+from connector.local.demo.demo import Demo
 from connector.local.demo.report import make_report
 from connector.local.demo.workload import DEVICES, Item, workload
 from connector.local.endpoint.captures import Capture
@@ -175,6 +179,28 @@ def test_a_connector_that_dies_ends_the_demo_with_the_end_of_its_log(tmp_path: P
     assert err.startswith("The connector ended by itself, with code -9.\nThe connector's last log lines:\n  ")
     assert "Traceback" not in err
     assert left_behind(tmp_path) == []
+
+
+async def test_a_port_that_is_taken_between_its_choice_and_its_use_is_named(tmp_path: Path) -> None:
+    one = Demo("127.0.0.1:1", lambda: None, tmp_path, "key", [], Console())
+    one.url = "http://127.0.0.1:1"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", one.port))
+        other.listen()
+        async with one._connector() as connector:
+            with pytest.raises(
+                StartupError, match=rf"(?s)ended by itself.*Port {one.port} on 127\.0\.0\.1 cannot be used"
+            ):
+                await one._until_ready(connector)
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path, start: Start) -> None:
+    (tmp_path / "file").touch()
+    process = start(HOME=str(tmp_path / "file"), XDG_CACHE_HOME="")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(r".*/file/\.cache/.* cannot be written \(Not a directory\): set XDG_CACHE_HOME .*\n", err)
+    assert left_behind(tmp_path) == [str(tmp_path / "file")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with a parent that was killed")

@@ -96,6 +96,20 @@ def test_a_taken_port_is_one_sentence_and_code_1(command: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments", [["kafka", "--data"], ["endpoint", "--model", "echo", "--port", "0", "--captures"]]
+)
+def test_a_folder_that_cannot_be_written_is_one_sentence_and_code_1(tmp_path: Path, arguments: list[str]) -> None:
+    # Permissions would not stop root.
+    folder = tmp_path / "file" / "folder"
+    folder.parent.touch()
+    result = CliRunner().invoke(local, [*arguments, str(folder)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{folder} cannot be written (Not a directory): name another folder ")
+    assert result.stderr.count("\n") == 1
+    assert not result.stdout
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["kafka", "--topics", "events:none"], "is not a topic's name"),

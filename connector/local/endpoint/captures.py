@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import base64
 import random
+import tempfile
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
 import orjson
+
+from connector.local.folders import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +70,12 @@ class CaptureWriter:
         self._share = share
         self._random = random.Random(seed)
         self._files: dict[tuple[str, str], tuple[str, IO[bytes]]] = {}
+
+    def prepare(self) -> None:
+        """Make the folder; raises StartupError when nothing can be written there."""
+        with written(self._folder, "name another folder for the captures"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self._folder).close()
 
     def write(self, capture: Capture) -> None:
         """Append one line, to another file with each hour and 16 MiB."""

@@ -115,6 +115,8 @@ class LocalEndpoint:
         return f"http://{self._host}:{self._port}"
 
     async def __aenter__(self) -> Self:
+        if self._captures is not None:
+            self._captures.prepare()
         # handler_cancellation: a call that hangs must not outlive a client that gave up.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ import orjson
 
 from connector.errors import StartupError
 from connector.local.child import Child
+from connector.local.folders import temporary
 from connector.local.startable import Startable
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class EndpointProcess(Startable):
 
     def start(self) -> None:
         """Start it; returns when it serves. Raises StartupError."""
-        self._folder = Path(tempfile.mkdtemp(prefix="connector-endpoint-"))
+        self._folder = temporary("connector-endpoint-")
         self._ready = self._folder / "url"
         arguments = ["-m", "connector.commands.local", "endpoint", *self._arguments, "--address-file", str(self._ready)]
         self._child = Child(sys.executable, arguments, self._folder / "endpoint.log")

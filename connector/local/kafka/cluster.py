@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+import re
 import shutil
 import socket
 import struct
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connector.errors import StartupError
+from connector.local import folders
 from connector.local.child import Child
 from connector.local.kafka.broker_settings import Addresses, ListenerSecurity, server_properties
 from connector.local.kafka.distribution import KAFKA_VERSION, Distribution
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _CLUSTER_ID = base64.urlsafe_b64encode(b"connector-local.").decode().rstrip("=")
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+_TAKEN = re.compile(r"failed to bind to (\S+): Address already in use")
 _START_LIMIT = 90.0
 _STOP_LIMIT = 10.0
 # Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: a client that keeps trying to reach
@@ -92,7 +94,7 @@ class LocalKafka(Startable):
         """
         self._distribution = Distribution.get(self._progress)
         if self._folder is None:
-            self._data = Path(tempfile.mkdtemp(prefix="connector-kafka-"))
+            self._data = folders.temporary("connector-kafka-")
             self._resources.callback(shutil.rmtree, self._data, ignore_errors=True)
         else:
             self._data = self._folder.absolute()
@@ -103,17 +105,18 @@ class LocalKafka(Startable):
             separate_internal=self.security.protocol != "PLAINTEXT" or bool(self._proxies),
             proxies=self._proxies,
         )
-        for node in range(self.brokers):
-            folder = self._data / f"broker-{node}"
-            folder.mkdir(parents=True, exist_ok=True)
-            text = server_properties(node, self._addresses, self.security, folder / "data", self._properties)
-            (folder / "server.properties").write_text(text)
-        self._format()
-        deadline = time.monotonic() + _START_LIMIT
-        for node in range(self.brokers):
-            self._children[node] = self._java(
-                node, "kafka.Kafka", str(self._data / f"broker-{node}" / "server.properties")
-            )
+        with folders.written(self._data, "name another folder for Kafka's data"):
+            for node in range(self.brokers):
+                folder = self._data / f"broker-{node}"
+                folder.mkdir(parents=True, exist_ok=True)
+                text = server_properties(node, self._addresses, self.security, folder / "data", self._properties)
+                (folder / "server.properties").write_text(text)
+            self._format()
+            deadline = time.monotonic() + _START_LIMIT
+            for node in range(self.brokers):
+                self._children[node] = self._java(
+                    node, "kafka.Kafka", str(self._data / f"broker-{node}" / "server.properties")
+                )
         for node in range(self.brokers):
             self._wait_until_serving(node, deadline, known_brokers=self.brokers)
 
@@ -162,6 +165,11 @@ class LocalKafka(Startable):
         """Raise StartupError when a broker ended by itself."""
         for node, child in enumerate(self._children):
             if child is not None and not child.running:
+                if taken := _TAKEN.search(child.last_lines(100)):
+                    raise StartupError(
+                        f"Kafka's broker {node} cannot listen on {taken[1]}, which was taken a moment ago: start again, "
+                        "or choose another port."
+                    )
                 raise StartupError(f"Kafka's broker {node} ended by itself. Its last lines:\n{child.last_lines()}")
 
     def create_topics(self, topics: Mapping[str, int], replication: int = 1) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connector.errors import StartupError
+from connector.local.folders import home, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +44,9 @@ class Distribution:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept between runs."""
+    """Where downloads are kept between runs; raises StartupError when nothing says where."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sagemaker-kafka-connector"
+    return (Path(base) if base else home() / ".cache") / "sagemaker-kafka-connector"
 
 
 def find_java() -> str:
@@ -72,20 +73,21 @@ def _java_version(java: str) -> int:
 
 def _fetch(folder: Path, progress: Callable[[str], None]) -> None:
     """Fill `folder`, which appears only when it is whole: an interrupted download leaves jgo with half a jar."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "kafka.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"Waiting for another process that is fetching Apache Kafka {KAFKA_VERSION} ...")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():
-            return
-        for leftover in folder.parent.glob("kafka-partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        progress(f"Fetching Apache Kafka {KAFKA_VERSION} from Maven Central (44 MB, the first time only) ...")
-        with tempfile.TemporaryDirectory(prefix="kafka-partial-", dir=folder.parent) as partial:
-            _resolve(Path(partial)).rename(folder)
+    with written(folder.parent, "set XDG_CACHE_HOME to a folder that can be"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / "kafka.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress(f"Waiting for another process that is fetching Apache Kafka {KAFKA_VERSION} ...")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return
+            for leftover in folder.parent.glob("kafka-partial-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            progress(f"Fetching Apache Kafka {KAFKA_VERSION} from Maven Central (44 MB, the first time only) ...")
+            with tempfile.TemporaryDirectory(prefix="kafka-partial-", dir=folder.parent) as partial:
+                _resolve(Path(partial)).rename(folder)
 
 
 def _resolve(partial: Path) -> Path:
