@@ -65,6 +65,11 @@ class LogEvent(StrEnum):
     ADVICE = "advice", "A setting works, but costs more or does less than it should.", ("problem",)
     READY = "ready", "Events are consumed."
     NOT_READY = "not_ready", "No events are consumed, for the reason given.", ("reason", "problem")
+    DESCRIPTORS_SCARCE = (
+        "descriptors_scarce",
+        "The process has most of the files and connections open that it may.",
+        ("problem",),
+    )
     STOPPING = "stopping", "The process drains, and ends."
     CRASHED = "crashed", "A part of the process ended by a fault of ours; the process ends too.", ("error", "exception")
     STOPPED = "stopped", "The process has drained."

@@ -215,6 +215,8 @@ class Metrics:
         self.partitions = gauge("partitions", "partitions", "Partitions assigned to this process.")
         self.commit_age = gauge("commit_age_seconds", "seconds", "Seconds since nothing was left to commit.")
         self.ready = gauge("ready", "1 or 0", "1 while ready, else 0.")
+        self.open_descriptors = gauge("open_descriptors", "descriptors", "Files and connections that are open.")
+        self.descriptor_limit = gauge("descriptor_limit", "descriptors", "The most that may be open.")
         self.lag = gauge("lag", "events", "Events of the partition that are not complete.", "partition")
         self.oldest_unfinished_seconds = gauge(
             "oldest_unfinished_seconds",

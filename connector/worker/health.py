@@ -9,6 +9,8 @@ import structlog
 
 from connector.telemetry.log_events import LogEvent
 from connector.telemetry.problems import Problem
+from connector.worker import descriptors
+from connector.worker.descriptors import Descriptors
 from connector.worker.supervised import Supervised
 from connector.worker.watchdog import Watchdog
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _TURN = 0.25
 """Seconds between two looks at the loop and at the problems."""
+_COUNT = 2.0
+"""Seconds between two counts of the descriptors."""
 _STUCK = 60.0
 """Seconds without any move, on top of what a call, a backoff or a linger may take, that count as stuck."""
 
@@ -35,12 +39,16 @@ class Health(Supervised):
         patience = max(endpoint.connect_timeout + endpoint.read_timeout, settings.retry.max, settings.batch.linger)
         self._watchdog = Watchdog(_STUCK + patience)
         self._told = self._problems.gravest
+        self._descriptors = Descriptors()
+        connector.metrics.open_descriptors.reads(descriptors.count)
+        connector.metrics.descriptor_limit.reads(descriptors.limit)
         connector.metrics.ready.reads(lambda: float(self.look() is None))
         super().__init__(**options)
 
     async def on_start(self) -> None:
         """Begin to look."""
         self.supervise(self.watch())
+        self.supervise(self.watch_descriptors())
 
     async def on_stop(self) -> None:
         """Look no more."""
@@ -87,6 +95,13 @@ class Health(Supervised):
             problems.set(Problem.STUCK, seconds=watchdog.limit)
         else:
             problems.clear(Problem.STUCK)
+
+    async def watch_descriptors(self) -> None:
+        """Log when descriptors become scarce: without one the process could neither work nor be asked why."""
+        while True:
+            if problem := self._descriptors.look(descriptors.count(), descriptors.limit()):
+                self._log.warning(LogEvent.DESCRIPTORS_SCARCE, problem=problem)
+            await asyncio.sleep(_COUNT)
 
     async def watch(self) -> None:
         """Look for the stuck, and log when the process is ready, and when the gravest problem is another."""

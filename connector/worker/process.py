@@ -29,7 +29,7 @@ from connector.kafka import clients, repairs
 from connector.settings import advice, effective
 from connector.telemetry import log
 from connector.telemetry.log_events import LogEvent
-from connector.worker import pages
+from connector.worker import descriptors, pages
 from connector.worker.connector import Connector
 from connector.worker.environment import hidden
 from connector.worker.health import Health
@@ -159,6 +159,7 @@ def run(settings: Settings) -> NoReturn:
 
     Raises StartupError before anything is started.
     """
+    descriptors.raise_limit()
     repairs.check_version()
     _check_port(settings.web.host, settings.web.port)
     log.configure(settings.log.level, settings.log.format)
@@ -166,7 +167,7 @@ def run(settings: Settings) -> NoReturn:
     # Faust's services log their own coming and going under the names of our modules.
     logging.getLogger(__package__).setLevel(logging.WARNING)
     logger.info(LogEvent.STARTING, version=__version__, settings=effective(settings))
-    for sentence in advice.sentences(settings):
+    for sentence in (*advice.sentences(settings), *descriptors.advice(settings, descriptors.limit())):
         logger.warning(LogEvent.ADVICE, problem=sentence)
     clients.common(settings)
     # The default collects after 700 allocations, and a buffer full of events makes each collection dear: a fifth of the CPU.

@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,37 @@ async def test_nothing_but_ours_configures_us(tmp_path: Path, environment: dict[
         assert await ended(process, 10) == 0, process.log.read_text()
     lines = [json.loads(line) for line in process.log.read_text().splitlines()]
     assert {line["logger"] for line in lines if line["level"] not in ("info", "warning")} <= {"aiokafka"}
+
+
+# -- descriptors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are found in /proc")
+async def test_the_soft_limit_of_descriptors_is_raised_and_its_nearness_is_said(tmp_path: Path) -> None:
+    few = ("/bin/sh", "-c", 'ulimit -Sn 40 && ulimit -Hn 100 && exec "$@"', "few")
+    with running(tmp_path, None, *few) as process, ExitStack() as connections:
+        await until_live(process)
+        limits = Path(f"/proc/{process.pid}/limits").read_text(encoding="ascii")
+        assert re.search(r"^Max open files +100 +100 ", limits, re.MULTILINE)
+        assert "descriptors_scarce" not in process.log.read_text()
+        while len([*Path(f"/proc/{process.pid}/fd").iterdir()]) < 85:
+            connections.enter_context(socket.create_connection(("127.0.0.1", process.port)))
+            await asyncio.sleep(0.01)
+        end = time.monotonic() + 10
+        while "descriptors_scarce" not in (text := process.log.read_text()) and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+        status, metrics = await asyncio.to_thread(get, process.port, "/metrics")
+        process.terminate()
+        assert await ended(process, 10) == 0
+    (line,) = [line for line in map(json.loads, text.splitlines()) if line["event"] == "descriptors_scarce"]
+    assert re.match(r"8\d of 100 files and connections are open, ", line["problem"])
+    assert (line["level"], status) == ("warning", 200)
+    assert float(re.search(r"^connector_open_descriptors (\S+)", metrics, re.MULTILINE)[1]) >= 85  # type: ignore[index]
+    assert "\nconnector_descriptor_limit 100.0\n" in metrics
+    (advice,) = [line["problem"] for line in map(json.loads, text.splitlines()) if line["event"] == "advice"]
+    assert advice.startswith(
+        "concurrency.max_in_flight: 64 calls need a connection each, and the process may have 100 "
+    )
 
 
 # -- signals ---------------------------------------------------------------------------------------------------------
