@@ -24,6 +24,7 @@ def common(settings: Settings) -> dict[str, Any]:
     """What every client of Kafka is given; raises SettingsError when the security settings cannot work."""
     repairs.create_no_topics()
     repairs.hear_refused_tokens()
+    repairs.race_bootstraps()
     kafka = settings.kafka
     return {
         "bootstrap_servers": kafka.bootstrap_servers,

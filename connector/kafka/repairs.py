@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -19,18 +19,24 @@ from typing import Any
 import aiokafka
 import aiokafka.client
 import aiokafka.errors as kafka_errors
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.conn import OAuthAuthenticator
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, create_conn
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.core.epochs.ledger import Commit
 from connector.errors import StartupError
+from connector.kafka.explanation import explain
+from connector.telemetry.log_events import LogEvent
 
 TRIED = frozenset({"0.14.0"})
 _AFTER_A_FAILED_UPDATE = 0.5
 """Seconds until a client asks for metadata again after nobody has answered."""
+_NEXT_SERVER = 0.5
+"""Seconds until the next bootstrap server is asked as well, while those before it have not answered."""
 _AFTER_A_RIVAL = 5.0
 """Seconds until a member joins again whose name was taken, so that the other one can work meanwhile."""
 _MEMBERSHIP = frozenset({JoinGroupRequest.API_KEY, SyncGroupRequest.API_KEY, HeartbeatRequest.API_KEY})
@@ -38,9 +44,23 @@ _OF_MEMBERS = _MEMBERSHIP | {OffsetCommitRequest.API_KEY}
 _ILLEGAL_GENERATION, _UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID = 22, 25, 82
 """Codes of answers to who is no member (https://kafka.apache.org/protocol#protocol_error_codes)."""
 _STILL_A_MEMBER = frozenset({0, kafka_errors.RebalanceInProgressError.errno})
+_OF_A_CONNECTION = (
+    "security_protocol",
+    "ssl_context",
+    "sasl_mechanism",
+    "sasl_plain_username",
+    "sasl_plain_password",
+    "sasl_kerberos_service_name",
+    "sasl_kerberos_domain_name",
+    "sasl_oauth_token_provider",
+)
+_SILENCE = (TimeoutError, ConnectionError)
+"""What says of a server no more than that it is not there."""
 _NO_MEMBER = frozenset({_ILLEGAL_GENERATION, _UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID})
 
+_log = structlog.get_logger("connector.kafka")
 _step = OAuthAuthenticator.step
+_bootstrap = AIOKafkaClient.bootstrap
 
 
 def check_version(version: str = aiokafka.__version__) -> None:
@@ -80,6 +100,83 @@ def pace_metadata(client: Any) -> None:
         return known
 
     client._metadata_update = paced
+
+
+def race_bootstraps() -> None:
+    """Let every client ask the next bootstrap server when one has not answered for a moment, and take the first answer.
+
+    aiokafka asks them one after the other, each for as long as a request may take or longer: one that accepts and never
+    answers, and every start of a client waits for it. A server that is only slow is still waited for.
+    """
+    AIOKafkaClient.bootstrap = _race
+
+
+async def _race(client: Any) -> None:
+    connection, metadata = await _first_answer(client)
+    client.cluster.update_metadata(metadata)
+    if client.cluster.brokers():
+        connection.close()
+    else:  # A cluster without topics may name no brokers: they are asked for through this connection.
+        client._conns["bootstrap", ConnectionGroup.DEFAULT] = connection
+    if client._sync_task is None:
+        client._sync_task = asyncio.create_task(client._md_synchronizer())
+
+
+async def _first_answer(client: Any) -> tuple[AIOKafkaConnection, Any]:
+    """A connection to the bootstrap server that answered first, and its metadata.
+
+    Raises KafkaConnectionError when all have failed, because of the failure that says most.
+    """
+    waiting = deque(client.hosts)
+    asked: set[asyncio.Task[tuple[AIOKafkaConnection, Any]]] = set()
+    failures: list[BaseException] = []
+    try:
+        while waiting or asked:
+            if waiting:
+                host, port, _ = waiting.popleft()
+                asked.add(asyncio.create_task(_ask(client, host, port)))
+            limit = _NEXT_SERVER if waiting else None
+            done, _ = await asyncio.wait(asked, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (failure := task.exception()) is None:
+                    asked.discard(task)
+                    return task.result()
+                failures.append(failure)
+            asked -= done
+    finally:
+        for task in asked:
+            task.cancel()
+            task.add_done_callback(_close_late)
+        if asked:
+            await asyncio.wait(asked, timeout=_NEXT_SERVER)
+    telling = next((failure for failure in failures if not isinstance(failure, _SILENCE)), failures[0])
+    raise kafka_errors.KafkaConnectionError(f"none of {client.hosts} can be asked for the cluster") from telling
+
+
+async def _ask(client: Any, host: str, port: int) -> tuple[AIOKafkaConnection, Any]:
+    connection: AIOKafkaConnection | None = None
+    try:
+        connection = await create_conn(
+            host,
+            port,
+            client_id=client._client_id,
+            request_timeout_ms=client._request_timeout_ms,
+            max_idle_ms=client._connections_max_idle_ms,
+            **{name: getattr(client, f"_{name}") for name in _OF_A_CONNECTION},
+        )
+        return connection, await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, Exception):
+            _log.warning(LogEvent.SERVER_FAILED, server=f"{host}:{port}", error=explain(error))
+        raise
+
+
+def _close_late(task: asyncio.Task[tuple[AIOKafkaConnection, Any]]) -> None:
+    """Close the connection of an answer that came second."""
+    if not task.cancelled() and task.exception() is None:
+        task.result()[0].close()
 
 
 def hear_refused_tokens() -> None:
