@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from connector.kafka import repairs, unreadable
 from connector.kafka.ownership import owned
-from connector.kafka.security import client_options
+from connector.kafka.security import Renewal, client_options
 
 if TYPE_CHECKING:
     from connector.core.epochs.lease import Lease
@@ -42,6 +42,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
     """
     unreadable.read_on()
     kafka = settings.kafka
+    renewal = Renewal(kafka.security)
     consumer = AIOKafkaConsumer(
         **common(settings),
         group_id=kafka.group_id,
@@ -56,6 +57,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         fetch_max_bytes=kafka.fetch_max_bytes,
     )
     repairs.pace_metadata(repairs.client(consumer))
+    repairs.renew_security(repairs.client(consumer), renewal.changed)
     return consumer
 
 
@@ -64,6 +66,7 @@ def producer(
 ) -> AIOKafkaProducer:
     """An idempotent producer that is not started, and sends nothing while the lease does not hold."""
     kafka = settings.kafka
+    renewal = Renewal(kafka.security)
     producer = AIOKafkaProducer(
         **common(settings),
         acks="all",
@@ -76,4 +79,5 @@ def producer(
     repairs.follow_sends(producer, partial(owned, lease))
     repairs.keep_batches(producer)
     repairs.pace_metadata(producer.client)
+    repairs.renew_security(producer.client, renewal.changed)
     return producer

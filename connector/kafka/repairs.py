@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -100,6 +100,24 @@ def pace_metadata(client: Any) -> None:
         return known
 
     client._metadata_update = paced
+
+
+def renew_security(client: Any, changed: Callable[[], Mapping[str, Any]]) -> None:
+    """Let a client open every connection with what `changed` gives then, by the names of aiokafka's keyword arguments.
+
+    aiokafka keeps the certificates and the password that it was made with. Once the brokers take others it is refused for
+    as long as it lives, while it tries on without an error.
+    """
+    connect = client._get_conn
+
+    async def renewing(node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
+        connection = client._conns.get((node_id, group))
+        if connection is None or not connection.connected():
+            for name, value in changed().items():
+                setattr(client, f"_{name}", value)
+        return await connect(node_id, group=group, no_hint=no_hint)
+
+    client._get_conn = renewing
 
 
 def race_bootstraps() -> None:

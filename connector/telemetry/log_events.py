@@ -120,6 +120,15 @@ class LogEvent(StrEnum):
         "A server of kafka.bootstrap_servers does not let a client in; the others are asked, and it is again later.",
         ("error", "server"),
     )
+    SECURITY_RENEWED = (
+        "security_renewed",
+        "A file of kafka.security has changed: a client read them again to open a connection. Each client says it.",
+    )
+    SECURITY_UNREADABLE = (
+        "security_unreadable",
+        "A file of kafka.security has changed and cannot be used; a client goes on with what it had read before.",
+        ("problem",),
+    )
     COMMIT_FAILED = "commit_failed", "Offsets could not be committed; they are tried again.", ("error",)
     COMMIT_REFUSED = (
         "commit_refused",
