@@ -56,6 +56,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         max_poll_interval_ms=_ms(kafka.max_poll_interval),
         fetch_max_bytes=kafka.fetch_max_bytes,
     )
+    repairs.return_to_bootstrap(repairs.client(consumer))
     repairs.pace_metadata(repairs.client(consumer))
     repairs.renew_security(repairs.client(consumer), renewal.changed)
     return consumer
@@ -78,6 +79,7 @@ def producer(
     )
     repairs.follow_sends(producer, partial(owned, lease))
     repairs.keep_batches(producer)
+    repairs.return_to_bootstrap(producer.client)
     repairs.pace_metadata(producer.client)
     repairs.renew_security(producer.client, renewal.changed)
     return producer

@@ -37,6 +37,8 @@ _AFTER_A_FAILED_UPDATE = 0.5
 """Seconds until a client asks for metadata again after nobody has answered."""
 _NEXT_SERVER = 0.5
 """Seconds until the next bootstrap server is asked as well, while those before it have not answered."""
+_TIMEOUTS_CUT_OFF = 3
+"""Request time-outs without an answer of any broker after which the bootstrap servers are asked again."""
 _AFTER_A_RIVAL = 5.0
 """Seconds until a member joins again whose name was taken, so that the other one can work meanwhile."""
 _MEMBERSHIP = frozenset({JoinGroupRequest.API_KEY, SyncGroupRequest.API_KEY, HeartbeatRequest.API_KEY})
@@ -130,7 +132,7 @@ def race_bootstraps() -> None:
 
 
 async def _race(client: Any) -> None:
-    connection, metadata = await _first_answer(client)
+    connection, metadata = await _first_answer(client, [])
     client.cluster.update_metadata(metadata)
     if client.cluster.brokers():
         connection.close()
@@ -140,8 +142,36 @@ async def _race(client: Any) -> None:
         client._sync_task = asyncio.create_task(client._md_synchronizer())
 
 
-async def _first_answer(client: Any) -> tuple[AIOKafkaConnection, Any]:
-    """A connection to the bootstrap server that answered first, and its metadata.
+def return_to_bootstrap(client: Any) -> None:
+    """Let a client ask the bootstrap servers again when no broker that it knows of has answered for long.
+
+    aiokafka asks them at its start only. When every broker has come back at another address, a client looks for them at
+    the former ones for as long as it lives.
+    """
+    update, limit = client._metadata_update, client._request_timeout_ms / 1000
+    again: float | None = None
+
+    async def returning(cluster: Any, topics: Any) -> bool:
+        nonlocal again
+        if await update(cluster, topics):
+            again = None
+            return True
+        if again is None:
+            again = time.monotonic() + _TIMEOUTS_CUT_OFF * limit
+        if cluster is not client.cluster or time.monotonic() < again:
+            return False
+        with contextlib.suppress(kafka_errors.KafkaConnectionError):
+            connection, metadata = await _first_answer(client, list(topics) or None)
+            connection.close()
+            cluster.update_metadata(metadata)
+        again = time.monotonic() + limit
+        return False
+
+    client._metadata_update = returning
+
+
+async def _first_answer(client: Any, topics: list[str] | None) -> tuple[AIOKafkaConnection, Any]:
+    """A connection to the bootstrap server that answered first, and its metadata of the topics; None for all of them.
 
     Raises KafkaConnectionError when all have failed, because of the failure that says most.
     """
@@ -152,7 +182,7 @@ async def _first_answer(client: Any) -> tuple[AIOKafkaConnection, Any]:
         while waiting or asked:
             if waiting:
                 host, port, _ = waiting.popleft()
-                asked.add(asyncio.create_task(_ask(client, host, port)))
+                asked.add(asyncio.create_task(_ask(client, host, port, topics)))
             limit = _NEXT_SERVER if waiting else None
             done, _ = await asyncio.wait(asked, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -171,7 +201,7 @@ async def _first_answer(client: Any) -> tuple[AIOKafkaConnection, Any]:
     raise kafka_errors.KafkaConnectionError(f"none of {client.hosts} can be asked for the cluster") from telling
 
 
-async def _ask(client: Any, host: str, port: int) -> tuple[AIOKafkaConnection, Any]:
+async def _ask(client: Any, host: str, port: int, topics: list[str] | None) -> tuple[AIOKafkaConnection, Any]:
     connection: AIOKafkaConnection | None = None
     try:
         connection = await create_conn(
@@ -182,7 +212,7 @@ async def _ask(client: Any, host: str, port: int) -> tuple[AIOKafkaConnection, A
             max_idle_ms=client._connections_max_idle_ms,
             **{name: getattr(client, f"_{name}") for name in _OF_A_CONNECTION},
         )
-        return connection, await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+        return connection, await connection.send(MetadataRequest(topics, allow_auto_topic_creation=False))
     except BaseException as error:
         if connection is not None:
             connection.close()

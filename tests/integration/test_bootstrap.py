@@ -1,4 +1,4 @@
-"""The first connection of every client, where some of the bootstrap servers do not answer (item 22)."""
+"""What the bootstrap servers are asked for: at the start, where some do not answer (22), and when all brokers moved (24)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import aiokafka.conn
 import pytest
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, ProducerClosed
 
 from connector.kafka import clients, repairs, topics
 from connector.local.kafka.broker_settings import ListenerSecurity
@@ -19,9 +19,11 @@ from tests.chaos.proxy import Proxy
 from tests.integration.answering import answering, each, exactly_once, sources
 from tests.integration.clients import started
 from tests.integration.stage import Stage, endless_lease, until
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from connector.settings import Settings
     from tests.integration.conftest import Certificates
@@ -148,3 +150,45 @@ async def test_a_look_up_that_is_given_up_leaves_no_connection(stage: Stage) -> 
             await topics.look_up({"bootstrap_servers": silent}, [stage.topic], limit=1.5)
         assert time.monotonic() - began < 3
         assert not [task for task in asyncio.all_tasks() if "_ask" in repr(task)]
+
+
+@both
+async def test_brokers_that_have_come_back_at_other_addresses_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    if not protected:
+        monkeypatch.setattr(repairs, "return_to_bootstrap", lambda _: None)
+    here, there = free_port(), free_port()
+    with LocalKafka(data=tmp_path, proxies=[here]) as kafka:
+        async with Stage.open(kafka.admin_servers) as stage:
+            await stage.create()
+            settings = stage.settings(
+                bootstrap_servers=kafka.bootstrap_servers,
+                session_timeout="3s",
+                request_timeout="1500ms",
+                revoke_drain="200ms",
+            )
+            upstream = int(kafka.bootstrap_servers.rpartition(":")[2])
+            producer = clients.producer(settings, endless_lease(), max_batch_size=100_000)
+            working = stage.work(settings)
+            try:
+                async with Proxy(upstream, here):
+                    await producer.start()
+                    await producer.send_and_wait(stage.topic, b"before")
+                    await until(lambda: working.recorder.offsets() == [0])
+                properties = tmp_path / "broker-0" / "server.properties"
+                properties.write_text(properties.read_text().replace(str(here), str(there)))
+                await asyncio.to_thread(kafka.restart)
+                async with Proxy(upstream, there):
+                    sent = await producer.send(stage.topic, b"after")
+                    if protected:
+                        await until(lambda: sent.done() and working.recorder.offsets() == [0, 1], limit=20)
+                        assert (await sent).offset == 1
+                    else:
+                        await asyncio.sleep(12)
+                        assert not sent.done()
+                        assert working.recorder.offsets() == [0]
+                        await repairs.abandon(producer)
+                        assert isinstance(sent.exception(), ProducerClosed)
+            finally:
+                await repairs.abandon(producer)
