@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from connector.kafka import repairs, unreadable
 from connector.kafka.ownership import owned
-from connector.kafka.security import client_options
+from connector.kafka.security import Renewal, client_options
 
 if TYPE_CHECKING:
     from connector.core.epochs.lease import Lease
@@ -24,6 +24,7 @@ def common(settings: Settings) -> dict[str, Any]:
     """What every client of Kafka is given; raises SettingsError when the security settings cannot work."""
     repairs.create_no_topics()
     repairs.hear_refused_tokens()
+    repairs.race_bootstraps()
     kafka = settings.kafka
     return {
         "bootstrap_servers": kafka.bootstrap_servers,
@@ -41,6 +42,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
     """
     unreadable.read_on()
     kafka = settings.kafka
+    renewal = Renewal(kafka.security)
     consumer = AIOKafkaConsumer(
         **common(settings),
         group_id=kafka.group_id,
@@ -54,7 +56,9 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         max_poll_interval_ms=_ms(kafka.max_poll_interval),
         fetch_max_bytes=kafka.fetch_max_bytes,
     )
+    repairs.return_to_bootstrap(repairs.client(consumer))
     repairs.pace_metadata(repairs.client(consumer))
+    repairs.renew_security(repairs.client(consumer), renewal.changed)
     return consumer
 
 
@@ -63,6 +67,7 @@ def producer(
 ) -> AIOKafkaProducer:
     """An idempotent producer that is not started, and sends nothing while the lease does not hold."""
     kafka = settings.kafka
+    renewal = Renewal(kafka.security)
     producer = AIOKafkaProducer(
         **common(settings),
         acks="all",
@@ -74,5 +79,7 @@ def producer(
     )
     repairs.follow_sends(producer, partial(owned, lease))
     repairs.keep_batches(producer)
+    repairs.return_to_bootstrap(producer.client)
     repairs.pace_metadata(producer.client)
+    repairs.renew_security(producer.client, renewal.changed)
     return producer

@@ -11,26 +11,34 @@ import contextlib
 import itertools
 import math
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import aiokafka
 import aiokafka.client
 import aiokafka.errors as kafka_errors
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.conn import OAuthAuthenticator
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, create_conn
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connector.core.epochs.ledger import Commit
 from connector.errors import StartupError
+from connector.kafka.explanation import explain
+from connector.telemetry.log_events import LogEvent
 
 TRIED = frozenset({"0.14.0"})
 _AFTER_A_FAILED_UPDATE = 0.5
 """Seconds until a client asks for metadata again after nobody has answered."""
+_NEXT_SERVER = 0.5
+"""Seconds until the next bootstrap server is asked as well, while those before it have not answered."""
+_TIMEOUTS_CUT_OFF = 3
+"""Request time-outs without an answer of any broker after which the bootstrap servers are asked again."""
 _AFTER_A_RIVAL = 5.0
 """Seconds until a member joins again whose name was taken, so that the other one can work meanwhile."""
 _MEMBERSHIP = frozenset({JoinGroupRequest.API_KEY, SyncGroupRequest.API_KEY, HeartbeatRequest.API_KEY})
@@ -38,9 +46,23 @@ _OF_MEMBERS = _MEMBERSHIP | {OffsetCommitRequest.API_KEY}
 _ILLEGAL_GENERATION, _UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID = 22, 25, 82
 """Codes of answers to who is no member (https://kafka.apache.org/protocol#protocol_error_codes)."""
 _STILL_A_MEMBER = frozenset({0, kafka_errors.RebalanceInProgressError.errno})
+_OF_A_CONNECTION = (
+    "security_protocol",
+    "ssl_context",
+    "sasl_mechanism",
+    "sasl_plain_username",
+    "sasl_plain_password",
+    "sasl_kerberos_service_name",
+    "sasl_kerberos_domain_name",
+    "sasl_oauth_token_provider",
+)
+_SILENCE = (TimeoutError, ConnectionError)
+"""What says of a server no more than that it is not there."""
 _NO_MEMBER = frozenset({_ILLEGAL_GENERATION, _UNKNOWN_MEMBER_ID, _FENCED_INSTANCE_ID})
 
+_log = structlog.get_logger("connector.kafka")
 _step = OAuthAuthenticator.step
+_bootstrap = AIOKafkaClient.bootstrap
 
 
 def check_version(version: str = aiokafka.__version__) -> None:
@@ -80,6 +102,129 @@ def pace_metadata(client: Any) -> None:
         return known
 
     client._metadata_update = paced
+
+
+def renew_security(client: Any, changed: Callable[[], Mapping[str, Any]]) -> None:
+    """Let a client open every connection with what `changed` gives then, by the names of aiokafka's keyword arguments.
+
+    aiokafka keeps the certificates and the password that it was made with. Once the brokers take others it is refused for
+    as long as it lives, while it tries on without an error.
+    """
+    connect = client._get_conn
+
+    async def renewing(node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
+        connection = client._conns.get((node_id, group))
+        if connection is None or not connection.connected():
+            for name, value in changed().items():
+                setattr(client, f"_{name}", value)
+        return await connect(node_id, group=group, no_hint=no_hint)
+
+    client._get_conn = renewing
+
+
+def race_bootstraps() -> None:
+    """Let every client ask the next bootstrap server when one has not answered for a moment, and take the first answer.
+
+    aiokafka asks them one after the other, each for as long as a request may take or longer: one that accepts and never
+    answers, and every start of a client waits for it. A server that is only slow is still waited for.
+    """
+    AIOKafkaClient.bootstrap = _race
+
+
+async def _race(client: Any) -> None:
+    connection, metadata = await _first_answer(client, [])
+    client.cluster.update_metadata(metadata)
+    if client.cluster.brokers():
+        connection.close()
+    else:  # A cluster without topics may name no brokers: they are asked for through this connection.
+        client._conns["bootstrap", ConnectionGroup.DEFAULT] = connection
+    if client._sync_task is None:
+        client._sync_task = asyncio.create_task(client._md_synchronizer())
+
+
+def return_to_bootstrap(client: Any) -> None:
+    """Let a client ask the bootstrap servers again when no broker that it knows of has answered for long.
+
+    aiokafka asks them at its start only. When every broker has come back at another address, a client looks for them at
+    the former ones for as long as it lives.
+    """
+    update, limit = client._metadata_update, client._request_timeout_ms / 1000
+    again: float | None = None
+
+    async def returning(cluster: Any, topics: Any) -> bool:
+        nonlocal again
+        if await update(cluster, topics):
+            again = None
+            return True
+        if again is None:
+            again = time.monotonic() + _TIMEOUTS_CUT_OFF * limit
+        if cluster is not client.cluster or time.monotonic() < again:
+            return False
+        with contextlib.suppress(kafka_errors.KafkaConnectionError):
+            connection, metadata = await _first_answer(client, list(topics) or None)
+            connection.close()
+            cluster.update_metadata(metadata)
+        again = time.monotonic() + limit
+        return False
+
+    client._metadata_update = returning
+
+
+async def _first_answer(client: Any, topics: list[str] | None) -> tuple[AIOKafkaConnection, Any]:
+    """A connection to the bootstrap server that answered first, and its metadata of the topics; None for all of them.
+
+    Raises KafkaConnectionError when all have failed, because of the failure that says most.
+    """
+    waiting = deque(client.hosts)
+    asked: set[asyncio.Task[tuple[AIOKafkaConnection, Any]]] = set()
+    failures: list[BaseException] = []
+    try:
+        while waiting or asked:
+            if waiting:
+                host, port, _ = waiting.popleft()
+                asked.add(asyncio.create_task(_ask(client, host, port, topics)))
+            limit = _NEXT_SERVER if waiting else None
+            done, _ = await asyncio.wait(asked, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (failure := task.exception()) is None:
+                    asked.discard(task)
+                    return task.result()
+                failures.append(failure)
+            asked -= done
+    finally:
+        for task in asked:
+            task.cancel()
+            task.add_done_callback(_close_late)
+        if asked:
+            await asyncio.wait(asked, timeout=_NEXT_SERVER)
+    telling = next((failure for failure in failures if not isinstance(failure, _SILENCE)), failures[0])
+    raise kafka_errors.KafkaConnectionError(f"none of {client.hosts} can be asked for the cluster") from telling
+
+
+async def _ask(client: Any, host: str, port: int, topics: list[str] | None) -> tuple[AIOKafkaConnection, Any]:
+    connection: AIOKafkaConnection | None = None
+    try:
+        connection = await create_conn(
+            host,
+            port,
+            client_id=client._client_id,
+            request_timeout_ms=client._request_timeout_ms,
+            max_idle_ms=client._connections_max_idle_ms,
+            **{name: getattr(client, f"_{name}") for name in _OF_A_CONNECTION},
+        )
+        return connection, await connection.send(MetadataRequest(topics, allow_auto_topic_creation=False))
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, Exception):
+            _log.warning(LogEvent.SERVER_FAILED, server=f"{host}:{port}", error=explain(error))
+        raise
+
+
+def _close_late(task: asyncio.Task[tuple[AIOKafkaConnection, Any]]) -> None:
+    """Close the connection of an answer that came second."""
+    if not task.cancelled() and task.exception() is None:
+        task.result()[0].close()
 
 
 def hear_refused_tokens() -> None:

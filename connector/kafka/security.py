@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from connector.errors import SettingsError
 from connector.kafka.tokens import ClientCredentials, MskIam, TokenFile
+from connector.telemetry.log_events import LogEvent
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from connector.kafka.tokens import TokenProvider
     from connector.settings import Security
 
@@ -21,9 +23,10 @@ _KEY = "kafka.security"
 def client_options(security: Security) -> dict[str, Any]:
     """The keyword arguments for encryption and authentication of an aiokafka client.
 
-    Reads the certificate files, so a client made later finds what they hold by then. Raises SettingsError when a file
-    cannot be used, or the extra for AWS_MSK_IAM is missing.
+    Reads every file, so that they hold what the files hold at this moment. Raises SettingsError when a file cannot be
+    used, or the extra for AWS_MSK_IAM is missing.
     """
+    security = security.read_again()
     options: dict[str, Any] = {"security_protocol": security.protocol}
     if security.protocol.endswith("SSL"):
         options["ssl_context"] = _broker_context(security)
@@ -36,6 +39,53 @@ def client_options(security: Security) -> dict[str, Any]:
         options["sasl_mechanism"] = "OAUTHBEARER"
         options["sasl_oauth_token_provider"] = _token_provider(security)
     return options
+
+
+class Renewal:
+    """What a client proves itself with, read again when its files have changed since they were last read."""
+
+    def __init__(self, security: Security) -> None:
+        self._security = security
+        self._read = _stamps(security)
+        self._problem = ""
+        self._log = structlog.get_logger("connector.security")
+
+    def changed(self) -> dict[str, Any]:
+        """The keyword arguments that `client_options` gives when a file has changed; nothing while none has.
+
+        Nothing either while a file cannot be used: whoever replaces several may be halfway, and what was read before may
+        still be good.
+        """
+        stamps = _stamps(self._security)
+        if stamps == self._read:
+            return {}
+        try:
+            options = client_options(self._security)
+        except SettingsError as error:
+            if str(error) != self._problem:
+                self._problem = str(error)
+                self._log.warning(LogEvent.SECURITY_UNREADABLE, problem=self._problem)
+            return {}
+        self._read, self._problem = stamps, ""
+        self._log.info(LogEvent.SECURITY_RENEWED)
+        return options
+
+
+def _stamps(security: Security) -> list[tuple[int, int] | None]:
+    """What tells that a file is another one, or was written: a link is followed, since Kubernetes replaces links."""
+    files = security.files
+    system = ssl.get_default_verify_paths().cafile
+    if security.protocol.endswith("SSL") and security.ca_file is None and system is not None:
+        files.append(Path(system))
+    return [_stamp(path) for path in files]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _token_provider(security: Security) -> TokenProvider:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import aiokafka.errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -152,19 +151,11 @@ async def look_up(options: Mapping[str, Any], names: Iterable[str], limit: float
         async with asyncio.timeout(limit):
             try:
                 await client.bootstrap()
-            except kafka_errors.KafkaConnectionError:
-                await _connect(options)
-                raise
+            except kafka_errors.KafkaConnectionError as error:
+                # The same for a wrong password as for a wrong host; why is behind it.
+                raise error.__cause__ or error  # noqa: B904 - `from None` would take its own cause from it
             return await describe_with_limits(client, names)
     finally:
         # Like everywhere here not wait_for: that of Python 3.11 swallows a cancellation that comes at the wrong moment.
         async with asyncio.timeout(limit):
             await client.close()
-
-
-async def _connect(options: Mapping[str, Any]) -> None:
-    """Raise why no broker lets us in: `bootstrap()` raises the same for a wrong password as for a wrong host."""
-    of_a_client = ("bootstrap_servers", "metadata_max_age_ms")
-    settings = {name: value for name, value in options.items() if name not in of_a_client}
-    for host, port, _ in collect_hosts(options["bootstrap_servers"]):
-        (await create_conn(host, port, **settings)).close()

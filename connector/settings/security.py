@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 
+from connector.errors import SettingsError
 from connector.settings.section import Secret, Section, Text, on_this_host, parts_of, refusal
 
 if TYPE_CHECKING:
@@ -109,6 +111,24 @@ class Security(Section):
                 raise refusal(f"{key}: is given together with {key}_file; keep one of them")
             read[key] = _read_secret(f"{key}_file", Path(path))
         return read
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are named, but for the token's, which is read for every connection."""
+        named = ("ca_file", "cert_file", "key_file", *(f"{key}_file" for key in _SECRETS))
+        return [path for key in named if (path := getattr(self, key)) is not None]
+
+    def read_again(self) -> Self:
+        """The same, with the secrets that their files hold at present; raises SettingsError when one cannot be read."""
+        try:
+            read = {
+                key: SecretStr(_read_secret(f"{key}_file", path))
+                for key in _SECRETS
+                if (path := getattr(self, f"{key}_file")) is not None
+            }
+        except PydanticCustomError as error:
+            raise SettingsError(f"kafka.security.{error.message()}") from None
+        return self.model_copy(update=read)
 
     def broken(self) -> Iterator[str]:
         """Say which keys are missing, or have no effect, with the protocol and the mechanism."""

@@ -32,6 +32,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "pipeline": "The state of batches, calls and held dead letters.",
     "problem": "What is wrong and what to do, in a sentence.",
     "seconds": "For how long that has been so.",
+    "server": "The host and port of a broker.",
     "settings": "Every setting, secrets hidden.",
     "signal": "The signal's name.",
     "source": "The state of the consumer and of each partition.",
@@ -119,6 +120,20 @@ class LogEvent(StrEnum):
     )
     SOURCE_PROBLEM = "source_problem", "Kafka cannot be read; the connector tries on.", ("reason", "problem")
     SOURCE_RECOVERED = "source_recovered", "A problem of reading Kafka is over.", ("reason",)
+    SERVER_FAILED = (
+        "server_failed",
+        "A server of kafka.bootstrap_servers does not let a client in; the others are asked, and it is again later.",
+        ("error", "server"),
+    )
+    SECURITY_RENEWED = (
+        "security_renewed",
+        "A file of kafka.security has changed: a client read them again to open a connection. Each client says it.",
+    )
+    SECURITY_UNREADABLE = (
+        "security_unreadable",
+        "A file of kafka.security has changed and cannot be used; a client goes on with what it had read before.",
+        ("problem",),
+    )
     COMMIT_FAILED = "commit_failed", "Offsets could not be committed; they are tried again.", ("error",)
     COMMIT_REFUSED = (
         "commit_refused",

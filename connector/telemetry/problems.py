@@ -165,7 +165,7 @@ class Problem(StrEnum):
     CUT_OFF = (
         "cut_off",
         "cut off from Kafka: the group coordinator does not answer",
-        "Look at the brokers, and at the network to them.",
+        "Look at the brokers, the network, and the files of kafka.security, which the next connection reads again.",
     )
     NOT_JOINED = (
         "not_joined",

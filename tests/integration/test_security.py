@@ -15,7 +15,8 @@ from aiohttp import web
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import OAuthAuthenticator
-from aiokafka.errors import OutOfOrderSequenceNumber, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaConnectionError, OutOfOrderSequenceNumber, TopicAuthorizationFailedError
+from aiokafka.protocol.metadata import MetadataResponse_v1
 
 from connector.core.answers.outgoing import Outgoing
 from connector.kafka import clients, repairs, topics
@@ -328,6 +329,54 @@ async def test_aiokafka_itself_takes_a_refused_token_for_an_empty_cluster(
         assert not client.cluster.brokers()
     finally:
         await client.close()
+
+
+async def test_a_start_goes_on_with_a_password_that_is_mended_in_its_file(
+    sasl: LocalKafka, sasl_stage: Stage, certificates: Certificates, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("wrong-secret")
+    settings = with_password(sasl, sasl_stage, certificates, password=None, password_file=str(file))
+    async with at_work(sasl_stage, settings) as ours:
+        await until(lambda: "refuses the login" in (ours.working.problem or ""))
+        file.unlink()
+        await until(lambda: "password_file" in (ours.working.problem or ""))
+        file.write_text(PASSWORDS["admin"])
+        await passed(sasl_stage, ours)
+        assert ours.working.problem is None
+
+
+@pytest.mark.parametrize("protected", [True, False], ids=["protected", "unprotected"])
+async def test_a_connection_is_opened_with_what_the_files_hold_then(
+    tls: LocalKafka,
+    tls_stage: Stage,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    protected: bool,
+) -> None:
+    if not protected:
+        monkeypatch.setattr(repairs, "renew_security", lambda *_: None)
+    file, trusted = tmp_path / "ca.pem", certificates.authority.read_bytes()
+    file.write_bytes(Authority(tmp_path, "strangers").file.read_bytes())
+    settings = with_certificate(tls, tls_stage, certificates, ca_file=str(file))
+    consumer = clients.consumer(settings)
+    client = repairs.client(consumer)
+    try:
+        with pytest.raises(KafkaConnectionError):
+            await client.bootstrap()
+        client.cluster.update_metadata(broker_of(tls))
+        assert not await client.ready(0)
+        file.write_bytes(trusted)
+        assert await client.ready(0) is protected
+    finally:
+        await repairs.stop_consumer(consumer, 1.0)
+
+
+def broker_of(kafka: LocalKafka) -> Any:
+    """Metadata that names broker 0 at its client listener."""
+    port = int(kafka.bootstrap_servers.rpartition(":")[2])
+    return MetadataResponse_v1(brokers=[(0, "127.0.0.1", port, None)], controller_id=0, topics=[])
 
 
 async def test_what_was_denied_is_published_in_order_when_it_is_allowed(

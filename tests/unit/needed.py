@@ -9,5 +9,6 @@ BARE = load(None, NEEDED)
 
 
 def needed_but(path: Path) -> dict[str, str]:
-    """What is needed beside a key that a test gives in a file, which the environment would override."""
-    return {name: value for name, value in NEEDED.items() if name != variable(path)}
+    """What is needed beside a key, or a section, that a test gives in a file, which the environment would override."""
+    here = variable(path)
+    return {name: value for name, value in NEEDED.items() if name != here and not name.startswith(f"{here}__")}

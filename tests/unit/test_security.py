@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import pytest
+import structlog
 from aiohttp import web
 from aiokafka.errors import AuthenticationFailedError
 
 from connector.errors import SettingsError
 from connector.kafka import tokens
-from connector.kafka.security import client_options
+from connector.kafka.security import Renewal, client_options
 from connector.kafka.tokens import ClientCredentials, MskIam, TokenFile
 from connector.settings import Security
+from connector.telemetry.log_events import LogEvent
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
@@ -160,6 +162,69 @@ def test_an_encrypted_key_needs_its_password_and_nobody_is_asked_on_the_terminal
     assert message == f"kafka.security.key_password: is missing; the key in {key} is encrypted"
     message = refused(security(protocol="SSL", cert_file=certificate, key_file=key, key_password="wrong"))
     assert "kafka.security.key_password must be the key's" in message
+
+
+# Files that are replaced
+
+
+def test_files_are_read_again_when_one_of_them_has_changed(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = authority.sign("client")
+    given = security(protocol="SSL", ca_file=authority.file, cert_file=certificate, key_file=key)
+    renewal = Renewal(given)
+    assert renewal.changed() == {}
+    (tmp_path / "next").mkdir()
+    successor = Authority(tmp_path / "next", "authority")
+    authority.file.write_bytes(successor.file.read_bytes())
+    with structlog.testing.capture_logs() as lines:
+        context = renewal.changed()["ssl_context"]
+        assert renewal.changed() == {}
+    handshake(context, server_context(successor), "127.0.0.1")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(client_options(given)["ssl_context"], server_context(Authority(tmp_path, "stranger")), "127.0.0.1")
+    assert [line["event"] for line in lines] == [LogEvent.SECURITY_RENEWED]
+
+
+def test_a_link_that_leads_elsewhere_is_a_change_as_kubernetes_makes_it(tmp_path: Path) -> None:
+    for name, password in (("first", "one"), ("second", "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "password").write_text(password)
+    (tmp_path / "data").symlink_to(tmp_path / "first")
+    file = tmp_path / "data" / "password"
+    given = security(protocol="SASL_PLAINTEXT", mechanism="PLAIN", username="u", password_file=file)
+    renewal = Renewal(given)
+    (tmp_path / "later").symlink_to(tmp_path / "second")
+    (tmp_path / "later").rename(tmp_path / "data")
+    assert renewal.changed()["sasl_plain_password"] == "two"
+    assert client_options(given)["sasl_plain_password"] == "two"
+
+
+def test_files_that_do_not_fit_yet_change_nothing_and_are_told_once(authority: Authority) -> None:
+    certificate, key = authority.sign("client")
+    renewal = Renewal(security(protocol="SSL", ca_file=authority.file, cert_file=certificate, key_file=key))
+    other, other_key = authority.sign("other")
+    certificate.write_bytes(other.read_bytes())
+    with structlog.testing.capture_logs() as lines:
+        assert [renewal.changed(), renewal.changed()] == [{}, {}]
+        key.unlink()
+        assert renewal.changed() == {}
+        key.write_bytes(other_key.read_bytes())
+        assert renewal.changed()["ssl_context"]
+    assert [line["event"] for line in lines] == [*2 * [LogEvent.SECURITY_UNREADABLE], LogEvent.SECURITY_RENEWED]
+    assert "the key in" in lines[0]["problem"]
+    assert "cannot be read" in lines[1]["problem"]
+
+
+def test_a_secret_file_that_is_gone_is_a_sentence_for_a_client_made_later(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("p")
+    given = security(protocol="SASL_PLAINTEXT", mechanism="PLAIN", username="u", password_file=file)
+    file.unlink()
+    assert refused(given) == f"kafka.security.password_file: {file} cannot be read: No such file or directory"
+
+
+def test_what_is_given_as_text_is_never_read_again() -> None:
+    renewal = Renewal(security(protocol="SASL_PLAINTEXT", mechanism="PLAIN", **USER))
+    assert renewal.changed() == {}
 
 
 # User and password

@@ -130,7 +130,9 @@ class Transactions:
     # -- for the source ----------------------------------------------------------------------------------------------
 
     async def open(self, ledgers: Iterable[Ledger]) -> None:
-        """Start the producers of these epochs, which fences whoever had the partitions before; raises KafkaError.
+        """Start the producers of these epochs, which fences whoever had the partitions before.
+
+        Raises KafkaError, or SettingsError when a file of `kafka.security` cannot be used.
 
         The group's offsets may be read only after that: a transaction of the former owner may have been committing.
         """

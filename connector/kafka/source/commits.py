@@ -28,7 +28,7 @@ class Committer(Protocol):
     """What commits in our stead, in transactions."""
 
     async def open(self, ledgers: Iterable[Ledger]) -> None:
-        """Fence the former owners of these partitions, whose offsets may be read then; raises KafkaError."""
+        """Fence the former owners of these partitions, whose offsets may be read then; raises KafkaError, SettingsError."""
         ...
 
     @property

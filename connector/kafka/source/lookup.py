@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
 
+from connector.errors import SettingsError
 from connector.kafka import clients, topics
 from connector.kafka.explanation import explain, is_denial
 from connector.telemetry.problems import Problem
@@ -23,12 +24,12 @@ async def find_topics(settings: Settings, problems: Problems) -> dict[str, Topic
     """The topics of the settings by name, once all of them exist; meanwhile it says what is missing."""
     kafka = settings.kafka
     servers, wanted = kafka.bootstrap_servers, (kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic)
-    options = clients.common(settings)
     wait, longest = _RETRY
     while True:
         try:
-            found = await topics.look_up(options, wanted, kafka.request_timeout)
-        except (KafkaError, OSError, TimeoutError) as error:
+            # What proves us to Kafka may be replaced while it does not let us in.
+            found = await topics.look_up(clients.common(settings), wanted, kafka.request_timeout)
+        except (SettingsError, KafkaError, OSError, TimeoutError) as error:
             if is_denial(error):
                 problems.clear(Problem.KAFKA_UNREACHABLE)
                 problems.set(Problem.ACCESS_DENIED, servers=servers, error=explain(error))

@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from connector.core.epochs.position import NOWHERE, Position, PositionPolicy
+from connector.errors import SettingsError
 from connector.kafka import repairs, topics
 from connector.kafka.explanation import explain
 from connector.telemetry.log_events import LogEvent
@@ -156,7 +157,7 @@ class Positions:
             return True
         try:
             await self._transactions.open(ledgers)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (SettingsError, KafkaError, OSError, TimeoutError) as error:
             self._problems.set(Problem.TRANSACTIONS_CLOSED, group=self._kafka.group_id, error=explain(error))
             return False
         self._problems.clear(Problem.TRANSACTIONS_CLOSED)

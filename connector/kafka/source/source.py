@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from connector.core.event import Event
+from connector.errors import SettingsError
 from connector.kafka import clients, repairs
 from connector.kafka.explanation import explain
 from connector.kafka.source.commits import Commits
@@ -143,7 +144,7 @@ class KafkaSource:
                     tasks.create_task(self._poll(consumer))
                     tasks.create_task(self._commits.run())
                     tasks.create_task(self._positions.watch(consumer))
-            except* (KafkaError, OSError, TimeoutError) as errors:
+            except* (SettingsError, KafkaError, OSError, TimeoutError) as errors:
                 self._problems.set(
                     Problem.CONSUMER_FAILED, servers=self._kafka.bootstrap_servers, error=explain(_first(errors))
                 )
