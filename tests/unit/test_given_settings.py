@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from connector.errors import SettingsError
 from connector.settings import Settings, load
 from connector.settings.advice import sentences
 from connector.settings.keys import Path as Key
 from connector.settings.keys import fields, required, variable
+from connector.settings.schema import schema
 from connector.settings.wrapping import QUOTABLE
 from tests.unit.needed import NEEDED, needed_but
 
 REFERENCE = Path(__file__).parents[2] / "config/connector.yaml"
+SCHEMA = Draft202012Validator(schema())
 REQUIRED = {path: mark for path, field in fields().items() if (mark := required(field))}
 SASL = {
     f"CONNECTOR_KAFKA__SECURITY__{name}": value
@@ -96,6 +99,7 @@ def test_a_copy_of_the_reference_asks_for_what_is_required_and_works_with_the_ex
 def test_brokers_are_a_text_or_a_list(file: Path, value: str) -> None:
     file.write_text(f"kafka:\n  bootstrap_servers: {value}\n")
     assert load(file, needed_but(("kafka", "bootstrap_servers"))).kafka.bootstrap_servers == "a:9092,b:9093"
+    assert SCHEMA.is_valid(yaml.safe_load(file.read_text()))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,15 @@ def test_brokers_are_a_text_or_a_list(file: Path, value: str) -> None:
 def test_an_address_of_which_kafkas_client_would_guess_a_part_is_refused(file: Path, value: str, hint: str) -> None:
     file.write_text(f"kafka:\n  bootstrap_servers: {value}\n")
     assert said(file, needed_but(("kafka", "bootstrap_servers"))).startswith(f"kafka.bootstrap_servers: {hint}")
+    assert not SCHEMA.is_valid(yaml.safe_load(file.read_text()))
+
+
+@pytest.mark.parametrize("value", ["['${A}', b:9093]", "['${HOST}:9092', b:9093]", "${HOST}:9092,b:9093"])
+def test_an_address_may_come_from_the_environment_in_whole_or_in_part(file: Path, value: str) -> None:
+    file.write_text(f"kafka:\n  bootstrap_servers: {value}\n")
+    environ = needed_but(("kafka", "bootstrap_servers")) | {"A": "a:9092", "HOST": "a"}
+    assert load(file, environ).kafka.bootstrap_servers == "a:9092,b:9093"
+    assert SCHEMA.is_valid(yaml.safe_load(file.read_text()))
 
 
 # What comes along with a value of the environment
