@@ -153,6 +153,26 @@ async def failing_commits(coordinator: Any, monkeypatch: pytest.MonkeyPatch) -> 
     return sent, may_pass
 
 
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_stop_says_how_many_events_it_leaves_uncommitted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, refused: bool
+) -> None:
+    working = await stage.worker(stage.settings(auto_offset_reset="earliest"))
+    await stage.produce(3)
+    await until(lambda: committed_is(stage, 3))
+    _, may_pass = await failing_commits(working.coordinator, monkeypatch)
+    await stage.produce(4)
+    await stage.produce(2, 1)
+    await until(lambda: len(working.recorder.events) == 9)
+    if not refused:
+        may_pass.set()
+    with structlog.testing.capture_logs() as log:
+        await working.stop()
+    left = [line["events"] for line in log if line["event"] == LogEvent.LEFT_UNCOMMITTED]
+    assert left == ([6] if refused else [])
+    assert await stage.committed() == (3 if refused else 7)
+
+
 @both
 async def test_a_late_commit_never_moves_a_revoked_partition(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, protected: bool

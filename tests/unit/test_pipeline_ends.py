@@ -167,7 +167,7 @@ async def test_a_drain_ends_at_its_time_when_the_broker_is_silent_and_says_so() 
         bench.deliver(b"1")
         await bench.settle()
         assert await drained(bench) == pytest.approx(6.0)
-        assert [line["event"] for line in log] == ["drain_incomplete"]
+        assert [(line["event"], line["pending"]) for line in log] == [("drain_incomplete", 1)]
         assert bench.ledgers[0].committable == 0
 
 
