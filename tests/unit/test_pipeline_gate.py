@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connector.core.calls.call import Failure, Response
+from connector.core.calls.call import Failure, Response, Transport
 from tests.unit.pipeline_bench import (
     BAD_INPUT,
     DENIED,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from connector.core.calls.call import Call, Reply
 
 ONE_BY_ONE = {"max_events": 1}
+NO_CREDENTIALS = Failure(transport=Transport.NO_CREDENTIALS, message="AWS_WEB_IDENTITY_TOKEN_FILE: cannot be read")
 NINE_INTERVALS = [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
@@ -120,7 +121,7 @@ async def test_a_halted_endpoint_is_probed_at_growing_intervals_with_one_batch()
         assert bench.loop.turns - turns < 100
 
 
-@pytest.mark.parametrize(("failure", "renewals"), [(DENIED, 4), (UNKNOWN_ENDPOINT, 0)])
+@pytest.mark.parametrize(("failure", "renewals"), [(DENIED, 4), (NO_CREDENTIALS, 4), (UNKNOWN_ENDPOINT, 0)])
 @in_virtual_time
 async def test_denied_access_may_be_mended_by_other_credentials_which_each_probe_looks_for(
     failure: Failure, renewals: int
