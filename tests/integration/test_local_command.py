@@ -104,7 +104,7 @@ def test_a_taken_port_is_one_sentence_and_code_1(command: str) -> None:
         model = ["--model", "echo"] if command == "endpoint" else []
         result = CliRunner().invoke(local, [command, "--port", port, *model])
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Port {port} on 127.0.0.1")
+    assert re.fullmatch(rf"Port {port} on 127\.0\.0\.1 [a-zA-Z ()]+: stop what listens there, .*\n", result.stderr)
     assert result.stderr.count("\n") == 1
     assert not result.stdout
 
