@@ -91,9 +91,15 @@ def kafka(port: int, brokers: int, data: Path | None, topics: tuple[tuple[str, i
         with cluster:
             cluster.create_topics(dict(topics), replication=min(brokers, 3))
             console.print(f"Apache Kafka serves at [bold]{cluster.bootstrap_servers}[/bold].")
+            if not topics:
+                console.print("\nIt has no topics, and the connector creates none. To have what it needs, start with:")
+                console.print(
+                    "  --topics inference-requests:4 --topics inference-results:4 --topics inference-requests.dlq"
+                )
             console.print("\nType next, in another terminal:")
-            console.print(f"  export CONNECTOR_KAFKA__BOOTSTRAP_SERVERS={cluster.bootstrap_servers}")
             console.print("  connector local endpoint")
+            console.print("\nand in a third, for the connector:")
+            console.print(f"  export CONNECTOR_KAFKA__BOOTSTRAP_SERVERS={cluster.bootstrap_servers}")
             console.print("\nCtrl-C stops it." if data else "\nCtrl-C stops it and removes its data.")
             sys.stdout.flush()
             while True:
@@ -174,10 +180,11 @@ async def _serve(server: LocalEndpoint, name: str, address_file: Path | None) ->
         loop.add_signal_handler(number, stopped.set)
     async with server:
         console.print(f"The endpoint [bold]{name}[/bold] serves at [bold]{server.url}[/bold].")
-        console.print("\nType next, in another terminal:")
+        console.print("\nType next, in the terminal of the connector:")
         console.print(f"  export CONNECTOR_ENDPOINT__URL={server.url} CONNECTOR_ENDPOINT__NAME={name}")
         console.print("  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1")
-        console.print(f"  curl {server.url}/_/stats")
+        console.print("  connector run")
+        console.print(f"\nWhat was called: curl {server.url}/_/stats")
         console.print("\nCtrl-C stops it.")
         sys.stdout.flush()
         if address_file is not None:

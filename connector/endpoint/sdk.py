@@ -201,6 +201,10 @@ def _transport_failure(error: Exception, size: int) -> Failure:
         return refusal
     if isinstance(error, EndpointConnectionError) and not _never_connected(error):
         return Failure(transport=Transport.RESET, message=str(error), body_size=size)
+    if isinstance(error, SSLError) and "WRONG_VERSION_NUMBER" in str(error):
+        address = error.kwargs.get("endpoint_url")
+        message = f"what listens at {address} does not speak TLS: mend scheme or port in endpoint.url"
+        return Failure(transport=Transport.CONNECT, message=message, body_size=size)
     for types, transport in _TRANSPORTS:
         if isinstance(error, types):
             return Failure(transport=transport, message=str(error) or type(error).__name__, body_size=size)

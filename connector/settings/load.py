@@ -110,6 +110,9 @@ def _unknown(name: str) -> str:
     path = tuple(capitals.removeprefix(PREFIX).lower().split("__"))
     if (found := renamed(path)) and (called := variable(found[0])) in variables():
         return f"{name}: is called {called} since {found[1]}; rename it"
+    single = {each.replace("__", "_"): each for each in variables()}
+    if (known := single.get(capitals.replace("__", "_"))) is not None:
+        return f"{name}: is no setting's variable; did you mean {known}, with two underscores after each section?"
     meant = nearest(path)
     if meant is None or section_of(fields()[meant]) is not None:
         return f"{name}: is no setting's variable; they are like {PREFIX}KAFKA__GROUP_ID for kafka.group_id"

@@ -129,6 +129,9 @@ class Worker(faust.Worker):
     def _shutdown_loop(self) -> None:
         # Faust waits for seconds here for tasks that have nothing left to do.
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        # While Python takes itself down a signal has its default again, and a clean end would look like a kill.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         if self.crash_reason:
             raise self.crash_reason
 

@@ -171,6 +171,19 @@ async def test_a_signal_at_any_moment_of_the_start_ends_it_without_a_traceback(
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_same_wish_again_until_the_process_is_gone_leaves_a_clean_end_clean(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with running(tmp_path) as process:
+        await until_live(process)
+        started = time.monotonic()
+        while process.poll() is None and time.monotonic() - started < 0.9:
+            process.send_signal(number)
+            await asyncio.sleep(0.01)
+        assert await ended(process, 10) == 0, process.log.read_text()
+
+
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="a namespace of processes needs root")
 async def test_the_first_process_of_a_container_hears_a_signal_of_the_first_second(tmp_path: Path) -> None:
     inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

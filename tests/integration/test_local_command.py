@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from click.testing import CliRunner
 
 from connector.commands.local import local
+from connector.settings import parse
 from tests.integration.clients import started
 from tests.ports import free_port
 
@@ -55,12 +57,23 @@ async def test_kafka_serves_its_topics_and_a_signal_ends_it_cleanly(tmp_path: Pa
     with _running(tmp_path, "kafka", "--port", port, "--topics", "events:3", "--topics", "results") as child:
         said = _read_until(child, "Ctrl-C")
         assert f"Apache Kafka serves at 127.0.0.1:{port}." in said
+        assert "no topics" not in said
         async with started(AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")) as admin:
             topics = await admin.describe_topics(["events", "results"])
         assert {topic["topic"]: len(topic["partitions"]) for topic in topics} == {"events": 3, "results": 1}
         child.send_signal(number)
         assert child.wait(20) == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_kafka_without_topics_says_how_to_have_those_that_the_connector_needs(tmp_path: Path) -> None:
+    with _running(tmp_path, "kafka", "--port", str(free_port())) as child:
+        said = _read_until(child, "Ctrl-C")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 0
+    needed = parse({}).kafka
+    for topic in (needed.input_topic, needed.output_topic, needed.dead_letter_topic):
+        assert re.search(rf"--topics {re.escape(topic)}[: \n]", said)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -74,6 +87,7 @@ def test_an_endpoint_serves_with_its_faults_and_a_signal_ends_it_cleanly(
         said = _read_until(child, "Ctrl-C")
         url = said.partition("CONNECTOR_ENDPOINT__URL=")[2].split()[0]
         assert f"The endpoint shop serves at {url}." in said
+        assert said.index("export AWS_ACCESS_KEY_ID=") < said.index("\n  connector run\n")
         with urllib.request.urlopen(f"{url}/_/faults", timeout=5) as response:
             kinds = [fault["kind"] for fault in orjson.loads(response.read())]
         assert kinds == ["throttle", "hang"]
@@ -90,19 +104,17 @@ def test_a_taken_port_is_one_sentence_and_code_1(command: str) -> None:
         model = ["--model", "echo"] if command == "endpoint" else []
         result = CliRunner().invoke(local, [command, "--port", port, *model])
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Port {port} on 127.0.0.1")
+    assert re.fullmatch(rf"Port {port} on 127\.0\.0\.1 [a-zA-Z ()]+: stop what listens there, .*\n", result.stderr)
     assert result.stderr.count("\n") == 1
     assert not result.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments", [["kafka", "--data"], ["endpoint", "--model", "echo", "--port", "0", "--captures"]]
-)
+@pytest.mark.parametrize("arguments", [["kafka", "--data"], ["endpoint", "--model", "echo", "--captures"]])
 def test_a_folder_that_cannot_be_written_is_one_sentence_and_code_1(tmp_path: Path, arguments: list[str]) -> None:
     # Permissions would not stop root.
     folder = tmp_path / "file" / "folder"
     folder.parent.touch()
-    result = CliRunner().invoke(local, [*arguments, str(folder)])
+    result = CliRunner().invoke(local, [*arguments, str(folder), "--port", str(free_port())])
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{folder} cannot be written (Not a directory): name another folder ")
     assert result.stderr.count("\n") == 1

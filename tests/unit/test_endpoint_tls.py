@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connector.core.calls.call import Failure, Reply, Response
+from connector.core.calls.call import Failure, Reply, Response, Transport
 from connector.core.calls.outcome import Kind, decide
 from connector.core.reason import Reason
 from tests.certificates import Authority
@@ -168,6 +168,18 @@ async def test_without_a_bundle_the_authorities_of_the_sdk_count_behind_a_proxy_
         monkeypatch.setenv("HTTPS_PROXY", proxy.proxy())
         assert isinstance(await ask(server.url), Failure)
     assert not server.heads
+
+
+async def test_https_to_a_server_that_speaks_http_says_what_to_mend() -> None:
+    async def handle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as listener:
+        reply = await ask(f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    assert isinstance(reply, Failure)
+    assert reply.transport is Transport.CONNECT
+    assert "does not speak TLS: mend scheme or port in endpoint.url" in (reply.message or "")
 
 
 async def test_a_proxy_gets_its_user_and_password_and_shows_neither(

@@ -398,9 +398,10 @@ def test_every_setting_has_a_variable() -> None:
     ("name", "value", "hint"),
     [
         ("CONNECTOR_KAFKA__GROUP", "x", "CONNECTOR_KAFKA__GROUP_ID"),
-        ("CONNECTOR_KAFKA_GROUP_ID", "x", "like CONNECTOR_KAFKA__GROUP_ID"),
+        ("CONNECTOR_KAFKA_GROUP_ID", "x", "did you mean CONNECTOR_KAFKA__GROUP_ID, with two underscores"),
+        ("CONNECTOR_KAFKA__SECURITY_USERNAME", "x", "did you mean CONNECTOR_KAFKA__SECURITY__USERNAME, with two"),
         ("CONNECTOR_KAFKA", "{}", "like CONNECTOR_KAFKA__GROUP_ID"),
-        ("CONNECTOR_WEB_PORT", "8080", "like CONNECTOR_KAFKA__GROUP_ID"),
+        ("CONNECTOR_WEB_PORT", "8080", "did you mean CONNECTOR_WEB__PORT, with two underscores"),
         ("CONNECTOR_", "", "like CONNECTOR_KAFKA__GROUP_ID"),
         ("CONNECTOR_KAFKA__SECURITY__HEADER", "x", "like CONNECTOR_KAFKA__GROUP_ID"),
     ],

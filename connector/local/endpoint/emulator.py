@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 import uuid
 from collections import deque
@@ -127,7 +128,7 @@ class LocalEndpoint:
         except OSError as error:
             await self._runner.cleanup()
             raise StartupError(
-                f"Port {self._port} on {self._host} cannot be used ({error.strerror}): "
+                f"Port {self._port} on {self._host} cannot be used ({os.strerror(error.errno or 0)}): "
                 "stop what listens there, or choose another port."
             ) from None
         self._port = self._runner.addresses[0][1]
