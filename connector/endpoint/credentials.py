@@ -7,6 +7,7 @@ of errors as the request itself.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
@@ -35,7 +36,7 @@ ERRORS = (
     UnauthorizedSSOTokenError,
 )
 """What the SDK raises about credentials and nothing else."""
-_LIMIT = 20.0
+LIMIT = 20.0
 """Seconds until a source of credentials counts as one that does not answer; STS is tried several times in them."""
 _QUIET = 1.0
 """Seconds in which a source that failed is not asked again, however many calls want credentials."""
@@ -83,19 +84,19 @@ class Credentials:
     async def _find(self) -> Any:
         """The SDK's object, which it keeps once it has found it, or what is wrong with the chain."""
         try:
-            async with asyncio.timeout(_LIMIT):
+            async with asyncio.timeout(LIMIT):
                 return await self._core.get_credentials() or _NOWHERE
         except TimeoutError:
-            return _silence()
+            return silence()
         except Exception as error:  # noqa: BLE001 - a chain of files, servers and commands raises what it likes
             return explain(error)
 
     async def _read(self, found: Any) -> str | None:
         try:
-            async with asyncio.timeout(_LIMIT):
+            async with asyncio.timeout(LIMIT):
                 return _misspelt(await found.get_frozen_credentials(), found.method)
         except TimeoutError:
-            return _silence()
+            return silence()
         except Exception as error:  # noqa: BLE001 - so does the renewal of what they gave
             return explain(error)
 
@@ -106,8 +107,9 @@ def _must_be_renewed(found: Any) -> bool:
     return needed is not None and bool(needed(found._mandatory_refresh_timeout))
 
 
-def _silence() -> str:
-    return f"{_source()}: no answer within {_LIMIT:.0f} s; it is asked again"
+def silence() -> str:
+    """Say that where credentials come from does not answer."""
+    return f"{_source()}: no answer within {LIMIT:.0f} s; it is asked again"
 
 
 def explain(error: Exception) -> str:
@@ -118,6 +120,10 @@ def explain(error: Exception) -> str:
         return _NOWHERE
     if isinstance(error, UnicodeDecodeError):
         return f"{_source()}: it is no text, and so no token"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{_source()}: the answer of where they come from is no JSON"
+    if isinstance(error, ParamValidationError) and "RoleArn" in str(error):
+        return f"{_ROLE}: {os.environ.get(_ROLE)} is no ARN of a role"
     if isinstance(error, ParamValidationError):
         return f"{_source()}: STS would not take what it holds, which must be a token of 4 characters or more"
     if isinstance(error, ClientError):
@@ -140,10 +146,11 @@ def _misspelt(frozen: Any, method: str) -> str | None:
         value = getattr(frozen, part)
         if not value or _LEGAL.fullmatch(value):
             continue
+        # Not as `NAME: sentence`: what follows the name of a credential and a colon is hidden wherever it is shown.
         where = variable if method == "env" else f"the credentials that the AWS SDK found ({method}), {part}"
         if value != value.strip():
-            return f"{where}: begins or ends with a blank or a line end; take it away"
-        return f"{where}: holds a character that is in no AWS credentials, such as a quote; write the value alone"
+            return f"{where} begins or ends with a blank or a line end; take it away"
+        return f"{where} holds a character that is in no AWS credentials, such as a quote; write the value alone"
     return None
 
 

@@ -95,7 +95,10 @@ class SdkInvoker:
     async def start(self) -> None:
         """Make a client; where the SDK finds no usable credentials, calls fail until a renewal finds some."""
         try:
-            await self._open()
+            async with asyncio.timeout(credentials.LIMIT):
+                await self._open()
+        except TimeoutError:
+            self._clientless = (Transport.NO_CREDENTIALS, credentials.silence())
         except Exception as error:  # noqa: BLE001 - the chain of credentials raises what it likes
             self._clientless = (Transport.NO_CREDENTIALS, credentials.explain(error))
 

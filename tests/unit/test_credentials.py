@@ -14,6 +14,7 @@ from connector.core.calls.call import Call, Failure, Response, Transport
 from connector.core.calls.outcome import Kind, decide
 from connector.core.event import Route
 from connector.core.reason import Reason
+from connector.endpoint import credentials
 from tests.contracts.invokers import Aim, renewing_at_once, sdk_invoker, started, with_credentials_of_our_own
 
 CALL = Call(Route("fraud", (("TargetModel", "m"),), from_headers=True), "device 7", b"1,2", "text/csv", "text/csv")
@@ -163,15 +164,44 @@ def container_server_answers_nonsense(monkeypatch: pytest.MonkeyPatch, folder: P
     one.sts = (200, json.dumps({"Token": "t"}))
 
 
+def process_answers_nonsense(monkeypatch: pytest.MonkeyPatch, folder: Path, one: Aws) -> None:
+    (folder / "config").write_text("[default]\ncredential_process = echo hello\n")
+
+
+def process_fails(monkeypatch: pytest.MonkeyPatch, folder: Path, one: Aws) -> None:
+    (folder / "config").write_text("[default]\ncredential_process = sh -c 'echo no such vault >&2; exit 3'\n")
+
+
+def process_hangs(monkeypatch: pytest.MonkeyPatch, folder: Path, one: Aws) -> None:
+    (folder / "config").write_text("[default]\ncredential_process = sleep 1\n")
+    monkeypatch.setattr(credentials, "LIMIT", 0.5)
+
+
+def role_is_none(monkeypatch: pytest.MonkeyPatch, folder: Path, one: Aws) -> None:
+    web_identity(monkeypatch, folder, "header.payload.signature")
+    monkeypatch.setenv("AWS_ROLE_ARN", "connector")
+
+
+def newline_in_the_session_token(monkeypatch: pytest.MonkeyPatch, folder: Path, one: Aws) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDFIRST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", f"{SECRET}\n")
+
+
 def container_server_is_a_stranger(monkeypatch: pytest.MonkeyPatch, folder: Path, one: Aws) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://credentials.example.com/")
 
 
 SPOILT: dict[Spoil, str] = {
     no_credentials: "AWS_ACCESS_KEY_ID",
-    newline: "AWS_ACCESS_KEY_ID",
-    newline_in_the_secret: "AWS_SECRET_ACCESS_KEY",
-    quoted: "AWS_ACCESS_KEY_ID",
+    newline: "AWS_ACCESS_KEY_ID begins or ends with a blank or a line end",
+    newline_in_the_secret: "AWS_SECRET_ACCESS_KEY begins or ends with a blank or a line end",
+    newline_in_the_session_token: "AWS_SESSION_TOKEN begins or ends with a blank or a line end",
+    quoted: "AWS_ACCESS_KEY_ID holds a character",
+    process_answers_nonsense: "no JSON",
+    process_fails: "no such vault",
+    process_hangs: "no answer within",
+    role_is_none: "AWS_ROLE_ARN: connector is no ARN",
     token_missing: "AWS_WEB_IDENTITY_TOKEN_FILE",
     token_empty: "AWS_WEB_IDENTITY_TOKEN_FILE",
     token_of_three_bytes: "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -223,6 +253,7 @@ async def test_wrong_credentials_halt_with_a_sentence_and_are_mended_without_a_r
                 assert "AKIDFIRST" not in outcome.message
                 assert one.calls == 0, "nothing was sent"
                 spoilt.undo()
+                (tmp_path / "config").write_text("")
                 monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDMENDED")
                 monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
                 await invoker.renew_credentials()
