@@ -1,6 +1,6 @@
 """Worker: one process, from its start to its drain."""
 
-from connector.worker.environment import hidden
+from connector.telemetry.environment import hidden
 
 with hidden():
     # Whatever of this room is imported first: what Faust reads of the environment, it reads when its parts are imported.

@@ -28,10 +28,10 @@ from connector.errors import ExitCode, StartupError
 from connector.kafka import clients, repairs
 from connector.settings import advice, effective
 from connector.telemetry import log
+from connector.telemetry.environment import hidden
 from connector.telemetry.log_events import LogEvent
 from connector.worker import descriptors, pages
 from connector.worker.connector import Connector
-from connector.worker.environment import hidden
 from connector.worker.health import Health
 
 if TYPE_CHECKING:

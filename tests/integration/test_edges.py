@@ -47,13 +47,15 @@ OF_FAUST = {
     "APP_WEB_ENABLED": "false",
     "DEVLOG": "1",
     "DJANGO_SETTINGS_MODULE": "shop.settings",
+    "PROMETHEUS_MULTIPROC_DIR": "/nowhere",
+    "prometheus_multiproc_dir": "/nowhere",
     **{
         f"{prefix}{name}": GARBAGE
         for prefix in ("F_", "FAUST_")
         for name in ("BLOCKING_TIMEOUT", "CONSOLE_PORT", "LOOP")
     },
 }
-"""Every variable that Faust, mode and what they import read, with what they cannot use."""
+"""Every variable that Faust, mode, what they import and the metrics read, with what they cannot use."""
 
 
 @contextmanager

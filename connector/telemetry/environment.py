@@ -15,7 +15,7 @@ _KEPT_PREFIXES = ("LC_", "LD_", "PYTHON")
 
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Hide the environment, but for what the interpreter needs, while Faust is imported and made.
+    """Hide the environment, but for what the interpreter needs, while such a library is imported or made.
 
     Faust and mode take names as general as WEB_PORT, and win over what we ask of them: a Kubernetes Service called `web`
     puts that name, with an address, into every pod beside it.
