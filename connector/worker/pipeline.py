@@ -283,7 +283,8 @@ class Pipeline:
         self._look_at_signature(outcome, now)
         probe = self._gate.is_probe(batch)
         opened = self._gate.concluded(batch, outcome, now)
-        self._say_why()
+        if opened or self._gate.closed:
+            self._say_why()
         if outcome.kind is Kind.OK and isinstance(reply, Response):
             self._publish(batch, call, reply, predictions, now)
         elif outcome.kind is Kind.DEAD_LETTER:
