@@ -25,8 +25,11 @@ _COMMANDS: Final = {
     "demo": _Command(
         "demo", "Run a real Kafka, a SageMaker endpoint with a real model, and the connector between them."
     ),
-    "local": _Command("local", "Run a part of the demo on this machine: a real Kafka, or a SageMaker endpoint."),
-    "reference": _Command("reference", "Print every record header, metric, log event, reason and exit code."),
+    "local": _Command("local", "Apache Kafka and a SageMaker endpoint on this machine, without Docker."),
+    "reference": _Command(
+        "reference",
+        "Print every record header, metric, log event, reason, problem and exit code, with what it means, in Markdown.",
+    ),
 }
 
 

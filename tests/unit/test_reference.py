@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import prometheus_client
 import pytest
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ from connector.errors import ConnectorError, ExitCode
 from connector.telemetry.log_events import FIELDS, LogEvent
 from connector.telemetry.metrics import LABELS, Gauge, Metrics
 from connector.telemetry.problems import Problem
-from tests.unit.command_tree import commands
+from tests.unit.command_tree import commands, subcommand
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
 
@@ -110,3 +111,12 @@ def test_what_is_scraped_is_what_is_declared() -> None:
     }
     assert scraped == {(one.name, one.kind, one.sentence, one.labels) for one in metrics.declared}
     assert {label for one in metrics.declared for label in one.labels} == set(LABELS)
+
+
+@pytest.mark.parametrize("name", connector.list_commands(click.Context(connector)))
+def test_the_list_of_commands_says_of_each_what_its_own_help_begins_with(name: str) -> None:
+    command = subcommand(connector, name)
+    assert command is not None
+    listed = " ".join(connector.get_help(click.Context(connector)).split())
+    first = " ".join((command.help or "").partition("\n\n")[0].split())
+    assert f" {name} {first.partition('. ')[0].rstrip('.')}." in listed
